@@ -1,0 +1,113 @@
+"""The choices a user can make, each with its default, its limits and its explanation.
+
+The window and the command line are both made from these records, so that a choice has one name,
+one default and one text everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+
+def _choice(
+    default: Any,
+    label: str,
+    tip: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
+    options: Sequence[Any] | None = None,
+) -> Any:
+    meta = {"label": label, "tip": tip, "low": low, "high": high, "step": step, "options": options}
+    return field(default=default, metadata=meta)
+
+
+def explain(settings: type[Any], name: str) -> dict[str, Any]:
+    """Return what the field `name` of a settings record says: label, tip, low, high, step, options, default, type."""
+    for known in dataclasses.fields(settings):
+        if known.name == name:
+            return {**known.metadata, "default": known.default, "type": get_type_hints(settings)[name]}
+    raise ValueError(f"{settings.__name__} has no choice called {name!r}")
+
+
+def _check(settings: Any) -> None:
+    for known in dataclasses.fields(settings):
+        value, meta = getattr(settings, known.name), known.metadata
+        label = meta["label"].lower()
+        if meta["options"] is not None and value not in meta["options"]:
+            raise ValueError(f"{label} must be one of {', '.join(map(str, meta['options']))}; got {value}")
+        if meta["low"] is not None and not meta["low"] <= value:
+            raise ValueError(f"{label} must be at least {meta['low']}; got {value}")
+        if meta["high"] is not None and not value <= meta["high"]:
+            raise ValueError(f"{label} must be at most {meta['high']}; got {value}")
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How the network runs over a CT."""
+
+    model: str = _choice("lung-ct", "Model", "A built-in model's name, or a .safetensors file.")
+    device: str = _choice(
+        "auto",
+        "Device",
+        "Where the network runs. auto takes a CUDA GPU, else Apple's MPS, else the CPU.",
+        options=("auto", "cuda", "mps", "cpu"),
+    )
+    grid: int = _choice(
+        128,
+        "Grid",
+        "Side in pixels of the square each slice is resized to: 128 as published, 256 for finer contours.",
+        options=(128, 256),
+    )
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """How a probability map becomes a mask."""
+
+    threshold: float = _choice(
+        0.5,
+        "Threshold",
+        "A voxel is lung where its probability is at least this.",
+        low=0.01,
+        high=0.99,
+        step=0.01,
+    )
+    clean: bool = _choice(True, "Clean up", "Keep the large connected pieces and fill holes inside them, in 3-D.")
+    split: bool = _choice(False, "Right and left", "Label the right lung 1 and the left lung 2.")
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained."""
+
+    preset: str = _choice(
+        "paper",
+        "Preset",
+        "How the residual units are built: paper (50 encoder convolutions), identity (37) or plain (33).",
+        options=("paper", "identity", "plain"),
+    )
+    width: int = _choice(32, "Width", "Filters of the first level; each deeper level has twice as many.", low=4, high=128)
+    grid: int = _choice(128, "Grid", "Side in pixels of the training images; a multiple of 16.", low=32, high=512)
+    steps: int = _choice(6000, "Steps", "Optimiser steps in all.", low=1)
+    batch: int = _choice(12, "Batch", "Slices a step.", low=2, high=512)
+    learning_rate: float = _choice(1e-3, "Learning rate", "Highest learning rate of the schedule.", low=1e-6, high=1.0)
+    weight_decay: float = _choice(1e-4, "Weight decay", "Decoupled weight decay.", low=0.0, high=1.0)
+    ema: float = _choice(0.998, "Averaging", "Decay of the moving average of the weights that is kept.", low=0.0, high=0.99999)
+    validate_every: int = _choice(500, "Validate every", "Steps between validations.", low=1)
+    seed: int = _choice(0, "Seed", "Makes order, augmentation and first weights repeatable.", low=0)
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.grid % 16:
+            raise ValueError(f"grid must be a multiple of 16; got {self.grid}")

@@ -1,0 +1,174 @@
+"""What flows from file to file: a CT, a probability map, a mask. Each knows where its voxels lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_resunet.errors import GeometryError, InputError
+from napari_resunet.geometry import Geometry
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The file or series a volume was read from.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or the folder of a DICOM series.
+    format : str
+        ``"NIfTI"``, ``"DICOM"``, ``"TIFF"``, ``"MetaImage"``, ``"NRRD"`` or ``"phantom"``.
+    sha256 : str
+        Of the bytes read; of a series, of its files one after the other in the order of the slices.
+    files : tuple of Path
+        Every file that was read: a mask is never written over one of them.
+    nifti_header : bytes, optional
+        The header block of a NIfTI source, so that an export can repeat its affines and codes to the bit.
+    """
+
+    path: Path
+    format: str
+    sha256: str
+    files: tuple[Path, ...] = ()
+    nifti_header: bytes | None = None
+
+
+def _check_array(array: npt.NDArray[Any], geometry: Geometry, dtypes: tuple[str, ...], what: str) -> None:
+    if array.shape != geometry.shape:
+        raise GeometryError(f"{what} has shape {array.shape}, its geometry {geometry.shape}")
+    if array.dtype.name not in dtypes:
+        raise InputError(f"{what} must hold {' or '.join(dtypes)}, got {array.dtype}")
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A CT in Hounsfield units.
+
+    Parameters
+    ----------
+    array : (z, y, x) array of int16 or float32
+        HU, in the order of the source file.
+    geometry : Geometry
+        Where the voxels lie.
+    notes : tuple of str
+        What the reader had to decide, in plain words.
+    source : Source, optional
+        Where it came from.
+    """
+
+    array: npt.NDArray[Any]
+    geometry: Geometry
+    notes: tuple[str, ...] = ()
+    source: Source | None = None
+
+    def __post_init__(self) -> None:
+        _check_array(self.array, self.geometry, ("int16", "float32"), "a volume")
+
+    @property
+    def axial(self) -> npt.NDArray[Any]:
+        """A view of the array as axial slices, lowest first, front up, patient's right on the left."""
+        return self.geometry.to_axial.apply(self.array)
+
+    @property
+    def axial_geometry(self) -> Geometry:
+        return self.geometry.reordered(self.geometry.to_axial)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What made a probability map.
+
+    Parameters
+    ----------
+    model, model_sha256 : str
+        Name of the weights, and the checksum of the weights that were loaded.
+    grid : int
+        Side in pixels of the square each slice was resized to.
+    device, precision : str
+        Where and in which number format the network ran, such as ``"cpu"`` and ``"bfloat16"``.
+    crop : tuple of int
+        Rows and columns of the axial slices that the network saw: (y0, y1, x0, x1).
+    """
+
+    model: str
+    model_sha256: str
+    grid: int
+    device: str
+    precision: str
+    crop: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class ProbabilityMap:
+    """How sure the network is that a voxel is lung.
+
+    Parameters
+    ----------
+    array : (z, y, x) array of uint8
+        0-255 for a probability of 0-1, on the grid of the CT.
+    geometry : Geometry
+        That of the CT.
+    done : (n,) array of bool
+        Which axial slices (lowest first) the network has seen; the rest is 0.
+    run : Run, optional
+        What made it.
+    source : Source, optional
+        The CT.
+    """
+
+    array: npt.NDArray[np.uint8]
+    geometry: Geometry
+    done: npt.NDArray[np.bool_]
+    run: Run | None = None
+    source: Source | None = None
+
+    def __post_init__(self) -> None:
+        _check_array(self.array, self.geometry, ("uint8",), "a probability map")
+
+    @property
+    def axial(self) -> npt.NDArray[np.uint8]:
+        """A view of the array as axial slices, lowest first."""
+        return self.geometry.to_axial.apply(self.array)
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Which voxels are lung.
+
+    Parameters
+    ----------
+    array : (z, y, x) array of uint8
+        0 and 1; or 0, 1 (right lung) and 2 (left lung).
+    geometry : Geometry
+        That of the CT.
+    source : Source, optional
+        The CT.
+    history : mapping
+        How it was made, for the sidecar: run, settings, edits by hand.
+    """
+
+    array: npt.NDArray[np.uint8]
+    geometry: Geometry
+    source: Source | None = None
+    history: Mapping[str, Any] = field(default=_NOTHING)
+
+    def __post_init__(self) -> None:
+        _check_array(self.array, self.geometry, ("uint8",), "a mask")
+
+    @property
+    def axial(self) -> npt.NDArray[np.uint8]:
+        """A view of the array as axial slices, lowest first."""
+        return self.geometry.to_axial.apply(self.array)
+
+    @property
+    def volume_ml(self) -> float:
+        return float(np.count_nonzero(self.array) * self.geometry.voxel_volume_mm3 / 1000)
