@@ -155,7 +155,9 @@ class Geometry:
     def _nearest_axes(self) -> tuple[int, int, int]:
         """Array axis that runs best along the patient's x, y and z."""
         fits = np.abs(self.directions)
-        best = max(itertools.permutations(range(3)), key=lambda p: sum(fits[i, p[i]] for i in range(3)))
+        # rounded: half-way between two axes the array's own order, which comes first, has to win
+        orders = itertools.permutations((2, 1, 0))
+        best = max(orders, key=lambda order: round(sum(float(fits[i, order[i]]) for i in range(3)), 9))
         return best[0], best[1], best[2]
 
     @cached_property

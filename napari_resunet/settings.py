@@ -47,6 +47,25 @@ def _check(settings: Any) -> None:
 
 
 @dataclass(frozen=True)
+class InputAnswers:
+    """What only a user can know of a CT.
+
+    Parameters
+    ----------
+    spacing_mm : tuple of float, optional
+        Along (z, y, x), for a file that does not say.
+    series : str, optional
+        SeriesInstanceUID, or the end of it, for a folder that holds several.
+    hu_offset : float, optional
+        To be added to every value so that it is HU; giving one, 0 included, says that the result is HU.
+    """
+
+    spacing_mm: tuple[float, float, float] | None = None
+    series: str | None = None
+    hu_offset: float | None = None
+
+
+@dataclass(frozen=True)
 class PredictSettings:
     """How the network runs over a CT."""
 
@@ -80,7 +99,9 @@ class MaskSettings:
         high=0.99,
         step=0.01,
     )
-    clean: bool = _choice(True, "Clean up", "Keep the large connected pieces and fill holes inside them, in 3-D.")
+    clean: bool = _choice(
+        True, "Clean up", "Keep the large connected pieces and fill holes inside them, in 3-D."
+    )
     split: bool = _choice(False, "Right and left", "Label the right lung 1 and the left lung 2.")
 
     def __post_init__(self) -> None:
@@ -97,13 +118,21 @@ class TrainSettings:
         "How the residual units are built: paper (50 encoder convolutions), identity (37) or plain (33).",
         options=("paper", "identity", "plain"),
     )
-    width: int = _choice(32, "Width", "Filters of the first level; each deeper level has twice as many.", low=4, high=128)
-    grid: int = _choice(128, "Grid", "Side in pixels of the training images; a multiple of 16.", low=32, high=512)
+    width: int = _choice(
+        32, "Width", "Filters of the first level; each deeper level has twice as many.", low=4, high=128
+    )
+    grid: int = _choice(
+        128, "Grid", "Side in pixels of the training images; a multiple of 16.", low=32, high=512
+    )
     steps: int = _choice(6000, "Steps", "Optimiser steps in all.", low=1)
     batch: int = _choice(12, "Batch", "Slices a step.", low=2, high=512)
-    learning_rate: float = _choice(1e-3, "Learning rate", "Highest learning rate of the schedule.", low=1e-6, high=1.0)
+    learning_rate: float = _choice(
+        1e-3, "Learning rate", "Highest learning rate of the schedule.", low=1e-6, high=1.0
+    )
     weight_decay: float = _choice(1e-4, "Weight decay", "Decoupled weight decay.", low=0.0, high=1.0)
-    ema: float = _choice(0.998, "Averaging", "Decay of the moving average of the weights that is kept.", low=0.0, high=0.99999)
+    ema: float = _choice(
+        0.998, "Averaging", "Decay of the moving average of the weights that is kept.", low=0.0, high=0.99999
+    )
     validate_every: int = _choice(500, "Validate every", "Steps between validations.", low=1)
     seed: int = _choice(0, "Seed", "Makes order, augmentation and first weights repeatable.", low=0)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ import numpy.typing as npt
 
 from napari_resunet.errors import GeometryError, InputError
 from napari_resunet.geometry import Geometry
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +78,19 @@ class Volume:
     @property
     def axial_geometry(self) -> Geometry:
         return self.geometry.reordered(self.geometry.to_axial)
+
+    def with_hu_offset(self, offset: float) -> Volume:
+        """Return this volume with `offset` added to every value, and a note that says so."""
+        if not offset:
+            return self
+        shifted = self.array.astype(np.float32) + np.float32(offset)  # exact for whole numbers of this size
+        limits = np.iinfo(np.int16)
+        fits = self.array.dtype == np.int16 and float(offset).is_integer()
+        fits = fits and limits.min <= shifted.min() and shifted.max() <= limits.max
+        array = shifted.astype(np.int16 if fits else np.float32)
+        return replace(
+            self, array=array, notes=(*self.notes, f"{offset:g} was added to every value, as asked")
+        )
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,7 @@ class Mask:
     array: npt.NDArray[np.uint8]
     geometry: Geometry
     source: Source | None = None
-    history: Mapping[str, Any] = field(default=_NOTHING)
+    history: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_array(self.array, self.geometry, ("uint8",), "a mask")

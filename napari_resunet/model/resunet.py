@@ -10,56 +10,10 @@ units are our own choice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-Shortcut = Literal["conv", "identity", "none"]
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """What a `ResUNet` is built from.
-
-    Parameters
-    ----------
-    shortcut : {"conv", "identity", "none"}
-        A 1x1 convolution around every unit; around those only that change the shape; or none at all.
-    stem : int
-        Number of 3x3 convolutions at full resolution before the first unit.
-    units : tuple of int
-        Units in each level of the encoder.
-    width : int
-        Filters of the stem and of the first level; each further level has twice as many.
-    in_channels : int
-        Channels of the image.
-    """
-
-    shortcut: Shortcut = "conv"
-    stem: int = 2
-    units: tuple[int, ...] = (3, 4, 6, 3)
-    width: int = 32
-    in_channels: int = 1
-
-    def __post_init__(self) -> None:
-        if self.shortcut not in ("conv", "identity", "none"):
-            raise ValueError(f"shortcut must be conv, identity or none; got {self.shortcut!r}")
-        if min(self.stem, self.width, self.in_channels, *self.units) < 1 or not self.units:
-            raise ValueError(f"stem, units, width and in_channels must be at least 1; got {self}")
-
-    @property
-    def multiple(self) -> int:
-        """The sides of an image must be a multiple of this."""
-        return int(2 ** len(self.units))
-
-
-PRESETS: dict[str, NetworkSettings] = {
-    "paper": NetworkSettings(shortcut="conv", stem=2),  # 2 + 32 + 16 = 50 encoder convolutions
-    "identity": NetworkSettings(shortcut="identity", stem=1),  # 1 + 32 + 4 = 37
-    "plain": NetworkSettings(shortcut="none", stem=1),  # 1 + 32 = 33
-}
+from napari_resunet.model.presets import NetworkSettings, Shortcut
 
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -116,7 +70,10 @@ class Stem(nn.Sequential):
     """Batch normalisation of the image, then 3x3 convolutions at full resolution."""
 
     def __init__(self, settings: NetworkSettings) -> None:
-        layers: list[nn.Module] = [nn.BatchNorm2d(settings.in_channels), _conv3x3(settings.in_channels, settings.width)]
+        layers: list[nn.Module] = [
+            nn.BatchNorm2d(settings.in_channels),
+            _conv3x3(settings.in_channels, settings.width),
+        ]
         for _ in range(settings.stem - 1):
             layers += [nn.BatchNorm2d(settings.width), nn.ReLU(), _conv3x3(settings.width, settings.width)]
         if settings.shortcut == "none":  # residual units begin with BN and ReLU, plain ones need them here
@@ -143,7 +100,7 @@ class ResUNet(nn.Module):
     Parameters
     ----------
     settings : NetworkSettings
-        One of `PRESETS`, or another.
+        One of `napari_resunet.model.presets.PRESETS`, or another.
 
     Notes
     -----
@@ -175,7 +132,9 @@ class ResUNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         multiple = self.settings.multiple
         if image.ndim != 4 or image.shape[1] != self.settings.in_channels:
-            raise ValueError(f"image must be (n, {self.settings.in_channels}, y, x), got {tuple(image.shape)}")
+            raise ValueError(
+                f"image must be (n, {self.settings.in_channels}, y, x), got {tuple(image.shape)}"
+            )
         if image.shape[2] % multiple or image.shape[3] % multiple:
             raise ValueError(f"sides must be multiples of {multiple}, got {tuple(image.shape[2:])}")
         x = self.stem(image)

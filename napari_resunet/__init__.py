@@ -1,0 +1,78 @@
+"""Lung segmentation in CT with a deep Residual U-Net: predict, check, correct, export.
+
+One flow, one direction::
+
+    file --read--> Volume --predict--> ProbabilityMap --to_mask--> Mask --corrections--> Mask --write--> file
+
+Where things live, each importing only from what stands above it::
+
+    errors                      every error raised on purpose
+    geometry, settings, track   where voxels lie; the choices a user can make; progress and cancelling
+    volume                      what flows: Volume (HU), ProbabilityMap (uint8), Mask
+    io/                         files <-> Volume, Mask: DICOM, NIfTI, TIFF, MetaImage, NRRD; atomic, proved writing
+    imaging/                    arrays in, arrays out: body, components, right and left, intensity
+    model/                      the network, its card, its weights (builtin/), devices, slices through the network
+    measure/                    overlap of two masks
+    phantom                     a made-up chest CT with known lungs
+    pictures                    contours and curves as PNG
+    inference/                  predict (streams slices), postprocess (threshold, clean-up, sides)
+    training/                   cases, dataset, augment, losses, loop
+    editing/                    correction: what a hand changed
+    case                        one open case, the only object that changes
+    workflows                   whole jobs: segment, evaluate, train, demo
+    cli                         the command line; the only file that prints and exits
+    plugin/                     the window; the only folder that knows napari and Qt
+    __main__                    starts the command line, and hands it the window
+
+Importing this module imports nothing heavy; each name below is loaded when it is first used.
+For research use only; not a medical device.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_resunet.inference.postprocess import to_mask
+    from napari_resunet.inference.predict import predict
+    from napari_resunet.io.files import read_mask, read_volume, write_mask, write_probability
+    from napari_resunet.measure.overlap import evaluate
+    from napari_resunet.model.checkpoint import load_model
+    from napari_resunet.phantom import make_phantom
+
+__all__ = [
+    "evaluate",
+    "load_model",
+    "make_phantom",
+    "predict",
+    "read_mask",
+    "read_volume",
+    "to_mask",
+    "write_mask",
+    "write_probability",
+]
+
+_HOMES = {
+    "evaluate": "measure.overlap",
+    "load_model": "model.checkpoint",
+    "make_phantom": "phantom",
+    "predict": "inference.predict",
+    "read_mask": "io.files",
+    "read_volume": "io.files",
+    "to_mask": "inference.postprocess",
+    "write_mask": "io.files",
+    "write_probability": "io.files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("napari-resunet")
+    if name in _HOMES:
+        return getattr(import_module(f"napari_resunet.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'napari_resunet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,334 @@
+"""The command line: arguments to settings to workflows. The only file that prints and exits.
+
+Exit codes: 0 done; 2 wrong arguments; 3 the input was refused; 4 the output could not be written; 130 interrupted.
+Errors are one line on stderr. Progress goes to stderr, results to stdout. Heavy libraries are imported by the
+command that needs them, so that ``--help`` is there at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from napari_resunet.errors import OutputError, ResUNetError
+from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings, explain
+
+T = TypeVar("T")
+OpenWindow = Callable[..., None]
+
+REFUSED, UNWRITABLE, INTERRUPTED = 3, 4, 130
+
+app = typer.Typer(
+    name="napari-resunet",
+    help="Lung segmentation in CT with a deep Residual U-Net. For research use only; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def run(arguments: Sequence[str] | None = None, *, open_window: OpenWindow) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; those of the process by default.
+    open_window : callable
+        Opens napari; handed in, since this file does not know of windows.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        app([a for a in arguments if a != "--debug"], obj=open_window, standalone_mode=True)
+    except SystemExit as done:
+        return int(done.code or 0) if not isinstance(done.code, str) else 1
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED, debug=debug)
+    except OutputError as error:
+        return _fail(str(error), UNWRITABLE, debug=debug)
+    except (ResUNetError, ValueError) as error:
+        return _fail(str(error), REFUSED, debug=debug)
+    return 0
+
+
+def _fail(message: str, code: int, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _option(settings: type[Any], name: str, *flags: str) -> Any:
+    """Return a command line option with the text and the limits of a field of a settings record."""
+    meta = explain(settings, name)
+    numeric = meta["type"] in (int, float)
+    limits = {"min": meta["low"], "max": meta["high"]} if numeric else {}
+    return typer.Option(*flags, help=meta["tip"], show_default=True, **limits)
+
+
+def _show_progress(label: str) -> Callable[[Sequence[T]], Iterable[T]]:
+    """Return a tracker that draws a progress bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return lambda steps: track(steps, description=label, console=console, disable=not console.is_terminal)
+
+
+def _spacing(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        z, y, x = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"--spacing needs three numbers in mm such as 2.5,0.7,0.7 (z,y,x); got {text}"
+        ) from None
+    return z, y, x
+
+
+def _slices(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        first, last = (int(part) for part in text.split(":"))
+    except ValueError:
+        raise typer.BadParameter(
+            f"--slices needs two numbers such as 40:60 (the second is not run); got {text}"
+        ) from None
+    return first, last
+
+
+class DeviceName(StrEnum):
+    """The devices, as the command line offers them."""
+
+    auto = "auto"
+    cuda = "cuda"
+    mps = "mps"
+    cpu = "cpu"
+
+
+class PresetName(StrEnum):
+    """The network's presets, as the command line offers them."""
+
+    paper = "paper"
+    identity = "identity"
+    plain = "plain"
+
+
+Source = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD.")
+]
+DeviceOption = Annotated[DeviceName, _option(PredictSettings, "device")]
+SpacingOption = Annotated[
+    str | None, typer.Option(metavar="Z,Y,X", help="Voxel size in mm, for a file that does not say.")
+]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(metavar="UID", help="Which DICOM series: its SeriesInstanceUID, or the end of it."),
+]
+OffsetOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HU", help="Added to every value so that it is HU (such as -1024); 0 says that they are HU."
+    ),
+]
+
+
+@app.command()
+def segment(
+    source: Source,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The mask: .nii.gz, .nii, .tif, .nrrd or .mha.")
+    ],
+    model: Annotated[str, _option(PredictSettings, "model")] = PredictSettings.model,
+    grid: Annotated[int, _option(PredictSettings, "grid")] = PredictSettings.grid,
+    device: DeviceOption = DeviceName.auto,
+    threshold: Annotated[float, _option(MaskSettings, "threshold")] = MaskSettings.threshold,
+    clean: Annotated[bool, _option(MaskSettings, "clean", "--clean/--no-clean")] = MaskSettings.clean,
+    split: Annotated[bool, _option(MaskSettings, "split", "--split/--no-split")] = MaskSettings.split,
+    slices: Annotated[
+        str | None,
+        typer.Option(metavar="A:B", help="Axial slices to run, counted from the lowest, B not included."),
+    ] = None,
+    probability: Annotated[Path | None, typer.Option(help="Write the probability map here as well.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the contours over the CT into this PNG.")] = None,
+    spacing: SpacingOption = None,
+    series: SeriesOption = None,
+    hu_offset: OffsetOption = None,
+) -> None:
+    """Find the lungs in a CT and write their mask, with a sidecar that tells how it was made."""
+    from napari_resunet import workflows
+
+    volume, mask, receipt = workflows.segment(
+        source,
+        output,
+        predict_settings=PredictSettings(model=model, device=device.value, grid=grid),
+        mask_settings=MaskSettings(threshold=threshold, clean=clean, split=split),
+        answers=InputAnswers(_spacing(spacing), series, hu_offset),
+        slices=_slices(slices),
+        probability=probability,
+        read_track=_show_progress("reading"),
+        predict_track=_show_progress("segmenting"),
+    )
+    for note in volume.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(receipt)
+    if picture is not None:
+        from napari_resunet.pictures import draw_overlay
+
+        draw_overlay(volume, mask, picture, title=f"{source.name}. For research use only.")
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT_DIR", help="Where the files and pictures go.")
+    ] = Path("demo"),
+    device: DeviceOption = DeviceName.auto,
+    window: Annotated[
+        bool | None,
+        typer.Option(
+            "--window/--no-window", help="Open napari with the result; by default where there is a display."
+        ),
+    ] = None,
+) -> None:
+    """Do the main job on a made-up chest: DICOM in, lungs found, NIfTI, TIFF and a picture out."""
+    from napari_resunet import workflows
+
+    result = workflows.demo(
+        folder,
+        device=device.value,
+        read_track=_show_progress("reading"),
+        predict_track=_show_progress("segmenting"),
+    )
+    print(result["receipt"])
+    print(f"Dice against the true lungs of the made-up chest: {result['dice']:.4f}")
+    print(f"right lung {result['ml']['right']:.0f} ml, left lung {result['ml']['left']:.0f} ml")
+    print(f"look at {folder / 'lungs.png'}")
+    if window if window is not None else _has_display():
+        context.obj(folder / "ct", mask=folder / "lungs.nii.gz")
+
+
+@app.command()
+def evaluate(
+    mask: Annotated[Path, typer.Argument(metavar="MASK")],
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE")],
+    table: Annotated[Path | None, typer.Option("--csv", help="Add the result to this table.")] = None,
+) -> None:
+    """Compare a mask with a reference on the same grid: Dice, IoU, volumes in ml."""
+    from napari_resunet import workflows
+
+    for lung, overlap in workflows.evaluate_files(mask, reference, table).items():
+        sizes = f"{overlap.volume_ml:.1f} ml, reference {overlap.reference_ml:.1f} ml"
+        print(f"{lung}: Dice {overlap.dice:.4f}, IoU {overlap.iou:.4f}, {sizes}")
+
+
+@app.command()
+def info(
+    subject: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="A CT, a mask, a weights file or a model's name.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    spacing: SpacingOption = None,
+    series: SeriesOption = None,
+) -> None:
+    """Tell what this machine computes with, or what a CT, a mask or a model holds."""
+    from napari_resunet import facts
+
+    told = facts.tell(subject, spacing_mm=_spacing(spacing), series=series)
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    for name, value in told.items():
+        print(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="CT and masks; see the README for their names.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model, a .safetensors file.")],
+    card: Annotated[Path | None, typer.Option(help="JSON with the model card's words.")] = None,
+    device: DeviceOption = DeviceName.auto,
+    preset: Annotated[PresetName, _option(TrainSettings, "preset")] = PresetName.paper,
+    width: Annotated[int, _option(TrainSettings, "width")] = TrainSettings.width,
+    grid: Annotated[int, _option(TrainSettings, "grid")] = TrainSettings.grid,
+    steps: Annotated[int, _option(TrainSettings, "steps")] = TrainSettings.steps,
+    batch: Annotated[int, _option(TrainSettings, "batch")] = TrainSettings.batch,
+    learning_rate: Annotated[float, _option(TrainSettings, "learning_rate")] = TrainSettings.learning_rate,
+    weight_decay: Annotated[float, _option(TrainSettings, "weight_decay")] = TrainSettings.weight_decay,
+    ema: Annotated[float, _option(TrainSettings, "ema")] = TrainSettings.ema,
+    validate_every: Annotated[int, _option(TrainSettings, "validate_every")] = TrainSettings.validate_every,
+    seed: Annotated[int, _option(TrainSettings, "seed")] = TrainSettings.seed,
+) -> None:
+    """Train a network; the same command goes on where a training was cut off."""
+    from napari_resunet import workflows
+
+    settings = TrainSettings(
+        preset=preset.value,
+        width=width,
+        grid=grid,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        ema=ema,
+        validate_every=validate_every,
+        seed=seed,
+    )
+    curve = workflows.train_model(
+        data,
+        output,
+        settings=settings,
+        texts=workflows.read_texts(card) if card else None,
+        device=device.value,
+        read_track=_show_progress("reading"),
+        train_track=_show_progress("training"),
+    )
+    best = max(curve, key=lambda line: line.dice)
+    found = f"validation Dice {best.dice:.4f} at step {best.step} of {settings.steps}"
+    print(f"{output}: {found}; curve in {output.with_suffix('.run')}")
+
+
+@app.command()
+def view(
+    context: typer.Context,
+    source: Source,
+    mask: Annotated[Path | None, typer.Option("--mask", help="A mask of this CT to correct.")] = None,
+    spacing: SpacingOption = None,
+    series: SeriesOption = None,
+    hu_offset: OffsetOption = None,
+) -> None:
+    """Open napari with the CT, the mask and the widget."""
+    context.obj(source, mask=mask, answers=InputAnswers(_spacing(spacing), series, hu_offset))
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 `run` sees to it
+) -> None:
+    if version:
+        import napari_resunet
+
+        print(napari_resunet.__version__)
+        raise typer.Exit
+
+
+def _has_display() -> bool:
+    import os
+
+    return sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )

@@ -1,0 +1,93 @@
+"""From probabilities to a mask: threshold, clean-up, right and left."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_resunet.imaging.components import clean as cleaned
+from napari_resunet.imaging.sides import split_right_left
+from napari_resunet.settings import MaskSettings
+from napari_resunet.volume import Mask, ProbabilityMap
+
+
+def threshold_level(threshold: float) -> int:
+    """Return the least value of a uint8 probability (0-255) that is at least `threshold` (0-1)."""
+    return math.ceil(round(threshold * 255, 6))
+
+
+def lung_voxels(
+    probabilities: npt.NDArray[np.uint8], *, threshold: float, clean: bool
+) -> npt.NDArray[np.bool_]:
+    """Return which voxels of an axial (z, y, x) uint8 map are lung."""
+    mask = probabilities >= threshold_level(threshold)
+    return cleaned(mask) if clean else mask
+
+
+def to_mask(
+    prob: ProbabilityMap,
+    threshold: float = MaskSettings.threshold,
+    clean: bool = MaskSettings.clean,
+    split: bool = MaskSettings.split,
+) -> Mask:
+    """Turn a probability map into a mask.
+
+    Parameters
+    ----------
+    prob : ProbabilityMap
+        What `predict` gave.
+    threshold : float
+        A voxel is lung where its probability is at least this, from 0 to 1.
+    clean : bool
+        Keep the large connected pieces and fill the holes inside them, in 3-D.
+    split : bool
+        Label the right lung 1 and the left lung 2.
+
+    Returns
+    -------
+    Mask
+        On the same grid.
+    """
+    settings = MaskSettings(threshold=threshold, clean=clean, split=split)
+    lungs = lung_voxels(prob.axial, threshold=settings.threshold, clean=settings.clean)
+    return finish_mask(lungs.view(np.uint8), prob, settings)
+
+
+def finish_mask(
+    lungs: npt.NDArray[np.uint8], prob: ProbabilityMap, settings: MaskSettings, *, edited: int = 0
+) -> Mask:
+    """Return an axial (z, y, x) mask of 0 and 1 as a `Mask` in the order of the source, with its history.
+
+    Parameters
+    ----------
+    lungs : (z, y, x) array of uint8
+        In axial order.
+    prob : ProbabilityMap
+        What it was made from.
+    settings : MaskSettings
+        With which it was made; ``split`` is done here.
+    edited : int
+        Voxels set by hand.
+    """
+    geometry = prob.geometry
+    if settings.split:
+        spacing = geometry.reordered(geometry.to_axial).spacing_mm
+        lungs = split_right_left(lungs > 0, spacing_mm=spacing, midline=_midline(prob))
+    history = {
+        "run": None if prob.run is None else dataclasses.asdict(prob.run),
+        "mask": dataclasses.asdict(settings),
+        "slices_run": int(np.count_nonzero(prob.done)),
+        "slices": len(prob.done),
+        "voxels_edited_by_hand": edited,
+    }
+    return Mask(np.ascontiguousarray(geometry.to_axial.undo(lungs)), geometry, prob.source, history)
+
+
+def _midline(prob: ProbabilityMap) -> float:
+    if prob.run is None:
+        return len(prob.axial[0, 0]) / 2
+    *_, x0, x1 = prob.run.crop
+    return (x0 + x1) / 2

@@ -1,0 +1,210 @@
+"""The network over a CT, in batches of axial slices, from the slice in view outwards."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_resunet.errors import DeviceError, InputError
+from napari_resunet.imaging.body import body_box
+from napari_resunet.imaging.intensity import refuse_implausible_hu
+from napari_resunet.model.checkpoint import Model, load_model
+from napari_resunet.model.device import Device, choose_device
+from napari_resunet.model.slices import Crop, slice_probabilities
+from napari_resunet.settings import PredictSettings
+from napari_resunet.track import Track, silent
+from napari_resunet.volume import ProbabilityMap, Run, Volume
+
+BATCH = 8
+Block = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some axial slices that the network has seen.
+
+    Parameters
+    ----------
+    start, stop : int
+        Which slices, lowest first.
+    probabilities : (stop - start, y, x) array of uint8
+        0-255 for 0-1.
+    """
+
+    start: int
+    stop: int
+    probabilities: npt.NDArray[np.uint8]
+
+
+class Prediction:
+    """A run that is ready to start: the model on its device, the crop and the order of the slices are known.
+
+    Parameters
+    ----------
+    volume : Volume
+        The CT in HU.
+    model : str, Path or Model
+        A built-in name, a weights file, or a loaded model.
+    device : str
+        ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
+    grid : int
+        Side of the square that each slice is resized to; a multiple of 16.
+    slices : (start, stop), optional
+        Axial slices to run, counted from the lowest; all by default.
+    start : int, optional
+        Axial slice to begin at; the middle by default.
+    check_hu : bool
+        Whether to refuse values that cannot be HU.
+
+    Raises
+    ------
+    InputError
+        If the values cannot be HU, or `slices` is not in the volume.
+    CheckpointError
+        If the model cannot be loaded.
+    DeviceError
+        If the device is not there.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        *,
+        model: str | Path | Model = "lung-ct",
+        device: str = "auto",
+        grid: int = 128,
+        slices: Block | None = None,
+        start: int | None = None,
+        check_hu: bool = True,
+    ) -> None:
+        if check_hu:
+            refuse_implausible_hu(volume.array)
+        self._hu = volume.axial
+        count = len(self._hu)
+        self.blocks = _blocks(count, slices or (0, count), start=count // 2 if start is None else start)
+        self._device = choose_device(device)
+        self._model = _on_device(model if isinstance(model, Model) else load_model(model), self._device)
+        if grid < 1 or grid % self._model.network.settings.multiple:
+            raise InputError(
+                f"the grid must be a multiple of {self._model.network.settings.multiple}, got {grid}"
+            )
+        self.run = Run(
+            model=self._model.card.name,
+            model_sha256=self._model.card.sha256,
+            grid=grid,
+            device=self._device.name,
+            precision=self._device.precision,
+            crop=body_box(self._hu),
+        )
+        self._most = BATCH
+
+    def skip(self, done: npt.NDArray[np.bool_]) -> None:
+        """Leave out the blocks whose slices are all `done`."""
+        self.blocks = [block for block in self.blocks if not done[slice(*block)].all()]
+
+    def batches(self) -> Iterator[Batch]:
+        """Run the blocks one by one."""
+        for block in self.blocks:
+            yield self.predict(block)
+
+    def predict(self, block: Block) -> Batch:
+        """Run one block of slices.
+
+        Raises
+        ------
+        PredictionError
+            If the network's answer is not finite.
+        DeviceError
+            If not even one slice fits into the memory of the device.
+        """
+        start, stop = block
+        found = []
+        while start < stop:
+            part = self._hu[start : min(stop, start + self._most)]
+            try:
+                found.append(self._probabilities(part))
+            except torch.OutOfMemoryError as error:
+                self._take_smaller_batches(error)
+            else:
+                start += len(part)
+        return Batch(block[0], stop, np.concatenate(found))
+
+    def _probabilities(self, slices: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+        crop: Crop = self.run.crop
+        model = self._model
+        return slice_probabilities(
+            model.network, model.card, slices, crop=crop, grid=self.run.grid, device=self._device
+        )
+
+    def _take_smaller_batches(self, error: torch.OutOfMemoryError) -> None:
+        if self._most == 1:
+            raise DeviceError(
+                f"{self._device.label} has not enough memory for one slice; choose device cpu"
+            ) from error
+        self._most //= 2
+        if self._device.name == "cuda":
+            torch.cuda.empty_cache()
+
+
+def predict(
+    volume: Volume,
+    *,
+    model: str | Path | Model = PredictSettings.model,
+    device: str = PredictSettings.device,
+    grid: int = PredictSettings.grid,
+    slices: Block | None = None,
+    start: int | None = None,
+    check_hu: bool = True,
+    track: Track | None = None,
+) -> ProbabilityMap:
+    """Return how sure the network is, voxel by voxel, that there is lung.
+
+    Parameters
+    ----------
+    volume, model, device, grid, slices, start, check_hu
+        As in `Prediction`.
+    track : Track, optional
+        Called with the blocks of slices; raises to cancel.
+
+    Returns
+    -------
+    ProbabilityMap
+        On the grid of the CT; slices that were not asked for are 0.
+    """
+    prediction = Prediction(
+        volume, model=model, device=device, grid=grid, slices=slices, start=start, check_hu=check_hu
+    )
+    array = np.zeros(volume.array.shape, dtype=np.uint8)
+    axial = volume.geometry.to_axial.apply(array)
+    done = np.zeros(len(axial), dtype=bool)
+    for block in (track or silent)(prediction.blocks):
+        batch = prediction.predict(block)
+        axial[batch.start : batch.stop] = batch.probabilities
+        done[batch.start : batch.stop] = True
+    return ProbabilityMap(array, volume.geometry, done, prediction.run, volume.source)
+
+
+def _blocks(count: int, wanted: Block, *, start: int) -> list[Block]:
+    """Return the blocks of slices to do, from `start` outwards.
+
+    Blocks begin at multiples of the batch size wherever a run begins, so that a slice always shares its batch with
+    the same neighbours and gets the same bits, in a window and on the command line.
+    """
+    first, last = wanted
+    if not 0 <= first < last <= count:
+        raise InputError(f"slices {first}:{last} are not in a volume of {count} axial slices (0:{count})")
+    begins = range(first - first % BATCH, last, BATCH)
+    blocks = [(max(begin, first), min(begin + BATCH, last)) for begin in begins]
+    return sorted(blocks, key=lambda block: (max(block[0] - start, start - block[1] + 1, 0), block[0]))
+
+
+def _on_device(model: Model, device: Device) -> Model:
+    network = model.network if device.name == "cpu" else copy.deepcopy(model.network)
+    placed = network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(placed, model.card)

@@ -1,0 +1,224 @@
+"""Masks and probability maps to files: written beside, read again, compared, and only then put in place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_resunet.errors import InputError, OutputError
+from napari_resunet.geometry import Geometry
+from napari_resunet.io.atomic import replacing
+from napari_resunet.io.regular_file import sha256_of
+from napari_resunet.io.sidecar import describe_geometry, describe_source, read_sidecar, write_sidecar
+from napari_resunet.volume import Mask, ProbabilityMap, Source
+
+MASK_ENDINGS = (".nii.gz", ".nii", ".tif", ".tiff", ".nrrd", ".mha")
+PROBABILITY_ENDINGS = (".nii.gz", ".nii", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was written, after it was read again and found equal.
+
+    Parameters
+    ----------
+    path, sidecar : Path
+        The file, and the JSON beside it.
+    sha256 : str
+        Of the file.
+    voxels : int
+        How many are lung (for a probability map: at least 50 % likely).
+    volume_ml : float
+        Their volume.
+    geometry : str
+        Where they lie, such as ``"same grid as CT.nii.gz"``.
+    """
+
+    path: Path
+    sidecar: Path
+    sha256: str
+    voxels: int
+    volume_ml: float
+    geometry: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.voxels:,} voxels, {self.volume_ml:,.1f} ml, {self.geometry}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """What a mask and a probability map have in common on their way into a file."""
+
+    array: npt.NDArray[np.uint8]
+    geometry: Geometry
+    source: Source | None
+    slope: float
+    facts: Mapping[str, Any]
+    voxels: int
+
+
+def write_mask(mask: Mask, path: str | Path, *, overwrite: bool = True) -> Receipt:
+    """Write a mask so that its voxels lie exactly where the CT's do, and a sidecar that says how it was made.
+
+    Parameters
+    ----------
+    mask : Mask
+        0, 1 and 2 as uint8.
+    path : str or Path
+        Ends in .nii.gz, .nii, .tif, .tiff, .nrrd or .mha, which chooses the format.
+    overwrite : bool
+        Whether an existing file may be replaced. The CT itself never is.
+
+    Returns
+    -------
+    Receipt
+        After the file was read again and every voxel and its place compared.
+
+    Raises
+    ------
+    OutputError
+        If the ending is unknown, the path is the CT's, or the file cannot be written or reads back different.
+    """
+    labels, counts = np.unique(mask.array, return_counts=True)
+    by_label = {str(label): int(count) for label, count in zip(labels, counts, strict=True)}
+    facts = {"kind": "mask", "history": dict(mask.history), "voxels": by_label}
+    voxels = int(np.count_nonzero(mask.array))
+    content = _Content(mask.array, mask.geometry, mask.source, 1.0, facts, voxels)
+    return _export(content, Path(path), MASK_ENDINGS, overwrite=overwrite)
+
+
+def write_probability(prob: ProbabilityMap, path: str | Path, *, overwrite: bool = True) -> Receipt:
+    """Write a probability map as uint8: NIfTI with a scale of 1/255, so that programs show 0-1, or plain TIFF.
+
+    Parameters
+    ----------
+    prob : ProbabilityMap
+        0-255 for 0-1.
+    path : str or Path
+        Ends in .nii.gz, .nii, .tif or .tiff.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    OutputError
+        As `write_mask`.
+    """
+    run = None if prob.run is None else dataclasses.asdict(prob.run)
+    slices = {"predicted": int(np.count_nonzero(prob.done)), "of": len(prob.done)}
+    facts = {"kind": "probability", "scale": 1 / 255, "history": {"run": run, "slices": slices}}
+    voxels = int(np.count_nonzero(prob.array >= 128))
+    content = _Content(prob.array, prob.geometry, prob.source, 1 / 255, facts, voxels)
+    return _export(content, Path(path), PROBABILITY_ENDINGS, overwrite=overwrite)
+
+
+def _export(content: _Content, path: Path, endings: tuple[str, ...], *, overwrite: bool) -> Receipt:
+    ending = _ending(path, endings)
+    sidecar = path.with_name(path.name[: -len(ending)] + ".json")
+    _require_free(path, sidecar, content.source, overwrite=overwrite)
+    with replacing(path) as temporary:
+        _write(content, temporary, ending)
+        _require_same(content, temporary, ending, path)
+        sha256 = sha256_of(temporary)
+        sidecar.unlink(missing_ok=True)  # of the file that is about to go; a sidecar means "complete"
+    volume_ml = content.voxels * content.geometry.voxel_volume_mm3 / 1000
+    facts = {
+        **content.facts,
+        "source": describe_source(content.source),
+        "geometry": describe_geometry(content.geometry),
+        "output": {"name": path.name, "sha256": sha256, "volume_ml": volume_ml},
+    }
+    write_sidecar(sidecar, facts)
+    return Receipt(path, sidecar, sha256, content.voxels, volume_ml, _statement(content))
+
+
+def _ending(path: Path, endings: tuple[str, ...]) -> str:
+    for ending in endings:
+        if path.name.lower().endswith(ending) and len(path.name) > len(ending):
+            return ending
+    raise OutputError(f"{path} has an ending that cannot be written; use one of {', '.join(endings)}")
+
+
+def _require_free(path: Path, sidecar: Path, source: Source | None, *, overwrite: bool) -> None:
+    """Refuse to write over the CT, over a JSON of somebody else, or over anything if not allowed."""
+    for target in (path, sidecar):
+        if target.exists() and _is_source(target, source):
+            raise OutputError(f"{target} is the CT itself, which is never written over; choose another name")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} is there already; choose another name, or allow to overwrite it")
+    if sidecar.exists():
+        try:
+            read_sidecar(sidecar)
+        except InputError as error:
+            raise OutputError(
+                f"{sidecar} would be replaced, but is not a sidecar of this program; choose another name"
+            ) from error
+
+
+def _is_source(target: Path, source: Source | None) -> bool:
+    if source is None:
+        return False
+    return any(file.exists() and target.samefile(file) for file in (source.path, *source.files))
+
+
+def _write(content: _Content, path: Path, ending: str) -> None:
+    if ending in (".nii", ".nii.gz"):
+        from napari_resunet.io.nifti import write_nifti
+
+        write_nifti(content.array, content.geometry, content.source, path, slope=content.slope)
+    elif ending in (".tif", ".tiff"):
+        from napari_resunet.io.tiff import write_tiff
+
+        write_tiff(content.array, content.geometry, path)
+    else:
+        from napari_resunet.io.itk import write_itk
+
+        write_itk(content.array, content.geometry, path)
+
+
+def _require_same(content: _Content, temporary: Path, ending: str, path: Path) -> None:
+    """Read what was written, and refuse it if a voxel or its place is not what was meant."""
+    try:
+        array, geometry = _read_back(temporary, ending)
+    except InputError as error:
+        raise OutputError(f"{path} was not written whole ({error.__cause__ or error}); try again") from error
+    if not np.array_equal(array, content.array):
+        raise OutputError(f"{path} reads back with other voxels than were written; try another format")
+    if not geometry.matches(content.geometry) or not _repeats_place(content, temporary, ending):
+        apart = geometry.distance_mm(content.geometry)
+        raise OutputError(f"{path} cannot hold where the voxels lie (off by {apart:.3f} mm); use .nii.gz")
+
+
+def _read_back(path: Path, ending: str) -> tuple[npt.NDArray[Any], Geometry]:
+    if ending in (".nii", ".nii.gz"):
+        from napari_resunet.io.nifti import read_back_nifti
+
+        return read_back_nifti(path)
+    if ending in (".tif", ".tiff"):
+        from napari_resunet.io.tiff import read_back_tiff
+
+        return read_back_tiff(path)
+    from napari_resunet.io.itk import read_back_itk
+
+    return read_back_itk(path)
+
+
+def _repeats_place(content: _Content, path: Path, ending: str) -> bool:
+    if content.source is None or ending not in (".nii", ".nii.gz"):
+        return True
+    from napari_resunet.io.nifti import repeats_place
+
+    return repeats_place(path, content.source, content.geometry)
+
+
+def _statement(content: _Content) -> str:
+    if content.source is not None:
+        return f"same grid as {content.source.path.name}"
+    sizes = " x ".join(f"{mm:g}" for mm in content.geometry.spacing_mm)
+    return f"voxels of {sizes} mm"

@@ -1,0 +1,174 @@
+"""MetaImage (.mha, .mhd) and NRRD (.nrrd, .nhdr), with SimpleITK."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK
+
+from napari_resunet.errors import GeometryError, InputError, OutputError
+from napari_resunet.geometry import Geometry
+from napari_resunet.io.hounsfield import as_hu, as_labels
+from napari_resunet.io.itk_header import data_files, read_text_header, states_orientation, states_spacing
+from napari_resunet.io.regular_file import one_line, require_regular, require_room, sha256_of
+from napari_resunet.volume import Mask, Source, Volume
+
+sitk: Any = SimpleITK  # it has no types
+_BYTES = {"8-bit": 1, "16-bit": 2, "32-bit": 4, "64-bit": 8}
+_IO_OF = {"NRRD": "NrrdImageIO", "MetaImage": "MetaImageIO"}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The voxels of a file as they are stored, and where they lie."""
+
+    array: npt.NDArray[Any]  # (z, y, x)
+    geometry: Geometry
+    format: str
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def read_itk(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Volume:
+    """Read a CT from a MetaImage or NRRD file.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or the header of a pair; its voxels must be in its folder.
+    spacing_mm : (z, y, x) floats, optional
+        Used only if the file does not state its voxel size, which ITK then takes as 1 mm.
+
+    Returns
+    -------
+    Volume
+        HU as (z, y, x), placed by origin, spacing and direction.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, names files elsewhere, or does not hold one image of real numbers.
+    """
+    stored = _read_stored(path, spacing_mm)
+    source = Source(path, stored.format, sha256_of(*stored.files), stored.files)
+    return Volume(as_hu(stored.array), stored.geometry, stored.notes, source)
+
+
+def read_itk_mask(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Mask:
+    """Read a lung mask; raises as `read_itk` does, and for labels other than 0, 1, 2."""
+    stored = _read_stored(path, spacing_mm)
+    return Mask(as_labels(stored.array, path), stored.geometry)
+
+
+def read_back_itk(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
+    """Return the stored numbers and their geometry, to check what was written."""
+    stored = _read_stored(path, None)
+    return stored.array, stored.geometry
+
+
+def write_itk(array_zyx: npt.NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
+    """Write a mask as compressed NRRD or MetaImage, by the ending (not atomically: see `replacing`).
+
+    Raises
+    ------
+    OutputError
+        If ITK says it could not. It does not always say so: read the file again.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array_zyx))
+    image.SetOrigin(geometry.index_to_lps[:3, 3].tolist())
+    image.SetSpacing(geometry.spacing_mm[::-1])
+    image.SetDirection(geometry.directions[:, ::-1].ravel().tolist())
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise OutputError(
+            f"{path.name} could not be written ({_reason(error)}); choose another folder or ending"
+        ) from error
+
+
+def _read_stored(path: Path, spacing_mm: Sequence[float] | None) -> _Stored:
+    require_regular(path)
+    fields = read_text_header(path)
+    files = data_files(fields, path)
+    with path.open("rb") as file:
+        kind = "NRRD" if file.read(4) == b"NRRD" else "MetaImage"
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_IO_OF[kind])
+    try:
+        reader.ReadImageInformation()
+        _require_grey_volume(reader, path)
+        _require_room(reader, fields, files or [path])
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{path} is truncated or damaged ({_reason(error)}); export it again") from error
+    array = sitk.GetArrayFromImage(image)
+    array = array.reshape((1, *array.shape)[-3:] if array.ndim == 2 else array.shape[-3:])
+    geometry, notes = _geometry(image, array.shape, fields, spacing_mm, path)
+    return _Stored(array, geometry, kind, (path, *files), tuple(notes))
+
+
+def _require_grey_volume(reader: Any, path: Path) -> None:
+    size, components = reader.GetSize(), reader.GetNumberOfComponents()
+    if components != 1:
+        raise InputError(f"{path} holds {components} values a voxel (colour or vectors); export grey values")
+    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        raise InputError(f"{path} holds complex numbers, not CT values; export the CT in grey values")
+    if any(n > 1 for n in size[3:]):
+        shown = " x ".join(map(str, size))
+        raise InputError(f"{path} holds more than one volume ({shown}); save one of them as a 3-D file")
+
+
+def _require_room(reader: Any, fields: dict[str, str], files: Sequence[Path]) -> None:
+    """Refuse files that cannot hold what their header declares: ITK may fill what is missing with zeros."""
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    item = next((size for name, size in _BYTES.items() if kind.startswith(name)), 1)
+    packed = fields.get("compresseddata", "").lower() == "true" or fields.get("encoding", "raw") != "raw"
+    declared = int(np.prod([int(n) for n in reader.GetSize()], dtype=object)) * item
+    require_room(declared // len(files), files[0], packed=packed)
+
+
+def _geometry(
+    image: Any,
+    shape: tuple[int, ...],
+    fields: dict[str, str],
+    spacing_mm: Sequence[float] | None,
+    path: Path,
+) -> tuple[Geometry, list[str]]:
+    flat = image.GetDimension()
+    used = min(flat, 3)
+    notes = []
+    directions, spacing, origin = np.eye(3), np.ones(3), np.zeros(3)
+    directions[:used, :used] = np.reshape(image.GetDirection(), (flat, flat))[:used, :used]
+    spacing[:used], origin[:used] = image.GetSpacing()[:used], image.GetOrigin()[:used]
+    if not states_spacing(fields):
+        if spacing_mm is None:
+            notes.append("SPACING UNKNOWN: the file does not say how large its voxels are; taken as 1 mm")
+        else:
+            spacing = np.array(tuple(spacing_mm)[::-1], dtype=np.float64)
+    elif used < 3:
+        spacing[2] = 1.0 if spacing_mm is None else spacing_mm[0]
+        notes.append(f"a single slice without a thickness: taken as {spacing[2]:g} mm")
+    if not states_orientation(fields):
+        notes.append("the file does not say how the voxels lie: taken as axial, lowest first, front up")
+    matrix = np.eye(4)
+    matrix[:3] = np.column_stack([(directions * spacing)[:, ::-1], origin])
+    try:
+        geometry = Geometry((shape[0], shape[1], shape[2]), matrix)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {one_line(error)}; export the CT again") from error
+    if geometry.is_sheared:
+        notes.append("the axes are not at right angles (gantry tilt?); kept as they are")
+    return geometry, notes
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return the last line of ITK's long message that says something."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and line != "Reason: Success"]
+    return said[-1] if said else "no reason given"

@@ -1,0 +1,178 @@
+"""The model card: what weights expect, where they come from, what they can do.
+
+It travels as JSON inside the safetensors file, and is read without torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from napari_resunet.errors import CheckpointError
+from napari_resunet.model.presets import NetworkSettings
+
+FORMAT = 1
+RESEARCH_ONLY = "For research use only; not a medical device."
+_BUILTIN = resources.files("napari_resunet") / "model" / "builtin"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What weights expect, where they come from, what they can do.
+
+    Parameters
+    ----------
+    name, version : str
+        How the model is called.
+    preset : str
+        Name of the reading of the source, or ``"custom"``.
+    network : NetworkSettings
+        What the network is built from.
+    grid : int
+        Side in pixels of the square images it was trained on.
+    window_hu : tuple of float
+        HU that become 0 and 1; values beyond are clipped.
+    classes : tuple of str
+        What the output channels mean.
+    training_data : str
+        What it has seen, with licences and attribution.
+    figures : mapping
+        Measured quality, each with what it was measured on.
+    definition : str
+        What counts as the structure.
+    recipe : mapping
+        How it was trained.
+    licence : str
+        Of the weights.
+    sha256 : str
+        Of the tensor bytes in the file; filled in when saved.
+    """
+
+    name: str
+    version: str
+    preset: str
+    network: NetworkSettings
+    grid: int
+    window_hu: tuple[float, float]
+    classes: tuple[str, ...] = ("lung",)
+    training_data: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    definition: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        low, high = self.window_hu
+        if not low < high:
+            raise CheckpointError(f"the model card's HU window must rise, found {self.window_hu}")
+        if self.network.in_channels != 1:
+            raise CheckpointError(f"expected a network of 1 input channel, found {self.network.in_channels}")
+        if len(self.classes) != 1:
+            raise CheckpointError(f"expected a network of one class, found {', '.join(self.classes)}")
+        if self.grid < 1 or self.grid % self.network.multiple:
+            raise CheckpointError(
+                f"the grid must be a multiple of {self.network.multiple}, found {self.grid}"
+            )
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {"format": FORMAT, **dataclasses.asdict(self), "use": RESEARCH_ONLY}, sort_keys=True
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read a card.
+
+        Raises
+        ------
+        CheckpointError
+            If a field is missing, unknown or not what the code can use.
+        """
+        try:
+            fields = json.loads(text)
+            version = fields.pop("format")
+            fields.pop("use", None)
+        except (ValueError, AttributeError, KeyError) as error:
+            raise CheckpointError("the model card cannot be read") from error
+        if version != FORMAT:
+            raise CheckpointError(f"the model card has format {version}; this version reads format {FORMAT}")
+        try:
+            network = fields.pop("network")
+            fields["network"] = NetworkSettings(**{**network, "units": tuple(network["units"])})
+            fields["window_hu"] = tuple(float(v) for v in fields["window_hu"])
+            fields["classes"] = tuple(fields["classes"])
+            return cls(**fields)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"the model card does not fit: {error}") from error
+
+
+def builtin_models() -> list[str]:
+    """Return the names of the weights inside the package."""
+    return sorted(
+        entry.name.removesuffix(".safetensors") for entry in _BUILTIN.iterdir() if _is_weights(entry.name)
+    )
+
+
+def find_model(model: str | Path) -> Path:
+    """Return the weights file of a built-in name or a path.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such model.
+    """
+    if str(model) in builtin_models():
+        return Path(str(_BUILTIN / f"{model}.safetensors"))
+    path = Path(model).expanduser()
+    if path.is_file():
+        return path
+    known = ", ".join(builtin_models()) or "none"
+    raise CheckpointError(
+        f"there is no model {str(model)!r}: give a .safetensors file or a built-in name ({known})"
+    )
+
+
+def card_of(path: Path, metadata: Mapping[str, str] | None) -> ModelCard:
+    """Return the card in the metadata of a weights file, or say that there is none."""
+    if not metadata or "card" not in metadata:
+        raise CheckpointError(f"{path.name} carries no model card: it was not written by napari-resunet")
+    try:
+        return ModelCard.from_json(metadata["card"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from error
+
+
+def read_card(model: str | Path) -> ModelCard:
+    """Return the card of a built-in model or a weights file, without loading the weights.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such model, or it is not a weights file of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = find_model(model)
+    try:
+        with safe_open(path, framework="numpy") as weights:
+            metadata = weights.metadata()
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(not_weights(path)) from error
+    return card_of(path, metadata)
+
+
+def not_weights(path: Path) -> str:
+    """Return a sentence on why a file cannot be weights, naming what it starts with."""
+    with path.open("rb") as file:
+        start = file.read(24)
+    return f"{path.name} is not a whole safetensors file (it starts with {start!r}); save or copy it again"
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith(".safetensors")

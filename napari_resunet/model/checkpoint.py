@@ -1,0 +1,130 @@
+"""Weights to and from files: safetensors only, with the card inside, checked on the way in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from napari_resunet.errors import CheckpointError
+from napari_resunet.model.card import ModelCard, card_of, find_model, not_weights
+from napari_resunet.model.resunet import ResUNet
+
+_HEADER_LENGTH = 8
+_MISMATCHES_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its card, ready to predict."""
+
+    network: ResUNet
+    card: ModelCard
+
+
+def save_model(network: ResUNet, card: ModelCard, path: Path, *, half: bool = False) -> ModelCard:
+    """Write weights and card as safetensors, and return the card with its checksum.
+
+    Parameters
+    ----------
+    network : ResUNet
+        Built from ``card.network``.
+    card : ModelCard
+        Its ``sha256`` is made anew.
+    path : Path
+        Where to; the folder must exist.
+    half : bool
+        Round the convolutions to float16, which halves the file.
+    """
+    tensors = {name: _stored(tensor, half=half) for name, tensor in network.state_dict().items()}
+    card = replace(card, sha256=_checksum(safetensors.torch.save(tensors)))
+    path.write_bytes(safetensors.torch.save(tensors, metadata={"card": card.to_json()}))
+    return card
+
+
+def load_model(model: str | Path) -> Model:
+    """Load a built-in model by name, or one from a file.
+
+    Returns
+    -------
+    Model
+        Its network on the CPU, in evaluation mode, in float32.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such model, its bytes are not those its card was made for, or its tensors do not fit
+        the network that the card describes, or are not finite.
+    """
+    path = find_model(model)
+    content = path.read_bytes()  # once: what is checked is what is used
+    card, tensors = _parse(path, content)
+    if _checksum(content) != card.sha256:
+        raise CheckpointError(
+            f"the weights in {path.name} are damaged: their checksum is not the model card's"
+        )
+    network = ResUNet(card.network)
+    _refuse_misfits(path, network.state_dict(), tensors)
+    network.load_state_dict(
+        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    )
+    return Model(network.eval(), card)
+
+
+def save_state(state: Mapping[str, Any], path: Path) -> None:
+    """Write what a training needs to go on, replacing the old file only when the new one is whole."""
+    part = path.with_name(path.name + ".part")
+    torch.save(dict(state), part)
+    part.replace(path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote; holds tensors and plain values only, never code."""
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises whatever its unpickler or zip reader does
+        raise CheckpointError(f"{path} is not the state of a training; delete it to begin anew") from error
+    return state
+
+
+def _stored(tensor: Tensor, *, half: bool) -> Tensor:
+    is_convolution = tensor.is_floating_point() and tensor.ndim == 4
+    kept = tensor.detach().cpu().contiguous()
+    return kept.half() if half and is_convolution else kept
+
+
+def _checksum(content: bytes) -> str:
+    header = int.from_bytes(content[:_HEADER_LENGTH], "little")
+    return hashlib.sha256(memoryview(content)[_HEADER_LENGTH + header :]).hexdigest()
+
+
+def _parse(path: Path, content: bytes) -> tuple[ModelCard, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="numpy") as weights:
+            metadata = weights.metadata()
+        tensors = safetensors.torch.load(content)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(not_weights(path)) from error
+    return card_of(path, metadata), tensors
+
+
+def _refuse_misfits(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    problems += [f"{name} is not part of the network" for name in found.keys() - expected.keys()]
+    for name in expected.keys() & found.keys():
+        if expected[name].shape != found[name].shape:
+            problems.append(f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}")
+        elif not torch.isfinite(found[name]).all():
+            problems.append(f"{name} holds values that are not finite")
+    if problems:
+        named = "; ".join(sorted(problems)[:_MISMATCHES_NAMED])
+        raise CheckpointError(
+            f"{path.name} does not fit the network of its card, {len(problems)} tensors differ: {named}"
+        )

@@ -1,0 +1,110 @@
+"""Axial slices through the network: HU on the native grid in, probabilities on the native grid out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_resunet.errors import PredictionError
+from napari_resunet.model.card import ModelCard
+from napari_resunet.model.device import Device
+from napari_resunet.model.resunet import ResUNet
+
+Crop = tuple[int, int, int, int]
+
+
+def scale_hu(hu: Tensor, window_hu: tuple[float, float]) -> Tensor:
+    """Return `hu` clipped to the window and scaled to 0-1; what is not a number becomes 0."""
+    low, high = window_hu
+    return ((hu.nan_to_num(nan=low).clamp(low, high) - low) / (high - low)).float()
+
+
+def shrink(image: Tensor, grid: int) -> Tensor:
+    """Return images (n, c, y, x) resized to `grid` x `grid`, smoothed first where they become smaller."""
+    return functional.interpolate(
+        image, size=(grid, grid), mode="bilinear", antialias=True, align_corners=False
+    )
+
+
+def to_grid(slices: npt.NDArray[Any], *, crop: Crop, grid: int, window_hu: tuple[float, float]) -> Tensor:
+    """Return what the network sees of some slices.
+
+    Parameters
+    ----------
+    slices : (n, y, x) array
+        HU of axial slices, front up.
+    crop : tuple of int
+        Rows and columns to see: (y0, y1, x0, x1).
+    grid : int
+        Side of the result in pixels.
+    window_hu : tuple of float
+        HU that become 0 and 1.
+
+    Returns
+    -------
+    (n, 1, grid, grid) Tensor of float32
+        From 0 to 1.
+    """
+    y0, y1, x0, x1 = crop
+    seen = np.ascontiguousarray(slices[:, y0:y1, x0:x1], dtype=np.float32)
+    return shrink(scale_hu(torch.from_numpy(seen)[:, None], window_hu), grid)
+
+
+def from_grid(logits: Tensor, *, crop: Crop, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Return logits (n, 1, grid, grid) as probabilities (n, y, x) on the native grid, 0-255 for 0-1.
+
+    They are up-sampled soft and quantised last: that keeps contours finer than the grid. Outside of the crop
+    the probability is 0.
+    """
+    y0, y1, x0, x1 = crop
+    native = functional.interpolate(logits, size=(y1 - y0, x1 - x0), mode="bilinear", align_corners=False)
+    quantised = native.sigmoid_().mul_(255).round_().to(torch.uint8)
+    result = np.zeros((len(logits), *shape), dtype=np.uint8)
+    result[:, y0:y1, x0:x1] = quantised[:, 0].cpu().numpy()
+    return result
+
+
+@torch.inference_mode()
+def slice_probabilities(
+    network: ResUNet, card: ModelCard, slices: npt.NDArray[Any], *, crop: Crop, grid: int, device: Device
+) -> npt.NDArray[np.uint8]:
+    """Run the network over some slices.
+
+    Parameters
+    ----------
+    network : ResUNet
+        In evaluation mode, on `device`, channels last.
+    card : ModelCard
+        Says the HU window.
+    slices : (n, y, x) array
+        HU of axial slices, front up.
+    crop, grid
+        As in `to_grid`.
+    device : Device
+        Where the network is.
+
+    Returns
+    -------
+    (n, y, x) array of uint8
+        0-255 for a probability of 0-1.
+
+    Raises
+    ------
+    PredictionError
+        If the network's answer is not finite.
+    """
+    image = to_grid(slices, crop=crop, grid=grid, window_hu=card.window_hu)
+    image = image.to(device.torch, memory_format=torch.channels_last)
+    with device.autocast():
+        logits = network(image)
+    logits = logits.float()
+    if not torch.isfinite(logits).all():
+        raise PredictionError(
+            f"the network {card.name} gave values that are not finite on {device.label}; choose device cpu"
+        )
+    return from_grid(logits, crop=crop, shape=(slices.shape[1], slices.shape[2]))

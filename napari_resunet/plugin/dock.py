@@ -1,0 +1,117 @@
+"""The dock widget: four sections that fold, one session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from magicgui.widgets import Label
+from napari.utils.notifications import show_error
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QFileDialog, QInputDialog, QScrollArea, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_resunet.errors import SpacingUnknownError
+from napari_resunet.model.card import RESEARCH_ONLY
+from napari_resunet.plugin.panels.ct import CtPanel
+from napari_resunet.plugin.panels.export import ExportPanel
+from napari_resunet.plugin.panels.mask import MaskPanel
+from napari_resunet.plugin.panels.segment import SegmentPanel
+from napari_resunet.plugin.session import Session
+from napari_resunet.settings import InputAnswers
+
+_CT_FILES = "CT (*.nii *.nii.gz *.tif *.tiff *.mha *.mhd *.nrrd *.nhdr *.dcm *.hdr);;All files (*)"
+_MASK_FILES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha)"
+_LAST_FOLDER = str(Path.home())
+
+
+class LungSegmentation(QScrollArea):
+    """Lung segmentation in CT with a Residual U-Net.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        napari passes it in.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self.session = Session(viewer)
+        self.ct = CtPanel(self.session, ask_folder=self.ask_folder, ask_file=self.ask_file)
+        self.segment = SegmentPanel(self.session, ask_weights=self._ask_weights)
+        self.mask = MaskPanel(self.session)
+        self.export = ExportPanel(self.session, ask_output=self._ask_output)
+        self._lay_out()
+        self._opening: Path | None = None
+        self.session.events.failed.connect(self._show_error)
+        QApplication.instance().aboutToQuit.connect(self.session.close)
+        self.destroyed.connect(self.session.close)
+
+    def _lay_out(self) -> None:
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        column.setAlignment(Qt.AlignmentFlag.AlignTop)
+        for title, panel in (
+            ("1  CT", self.ct),
+            ("2  Segment", self.segment),
+            ("3  Mask", self.mask),
+            ("4  Export", self.export),
+        ):
+            section = QCollapsible(title)
+            section.addWidget(panel.native)
+            section.expand(animate=False)
+            column.addWidget(section)
+        note = Label(value=RESEARCH_ONLY)
+        note.native.setWordWrap(True)
+        column.addWidget(note.native)
+        self.setWidget(inside)
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMinimumWidth(330)
+
+    def ask_folder(self) -> None:
+        """Ask for a DICOM folder and open it."""
+        folder = QFileDialog.getExistingDirectory(self, "Open a folder with a DICOM series", _LAST_FOLDER)
+        if folder:
+            self.open(Path(folder))
+
+    def ask_file(self) -> None:
+        """Ask for a CT file and open it."""
+        file, _ = QFileDialog.getOpenFileName(self, "Open a CT", _LAST_FOLDER, _CT_FILES)
+        if file:
+            self.open(Path(file))
+
+    def open(self, path: Path, answers: InputAnswers | None = None) -> None:
+        """Open a CT; if its file does not say how large its voxels are, ask."""
+        self._opening = path
+        self.session.open(path, answers)
+
+    def _ask_weights(self) -> Path | None:
+        file, _ = QFileDialog.getOpenFileName(self, "Weights", _LAST_FOLDER, "Weights (*.safetensors)")
+        return Path(file) if file else None
+
+    def _ask_output(self, name: str) -> Path | None:
+        file, _ = QFileDialog.getSaveFileName(
+            self, "Export the mask", str(Path(_LAST_FOLDER) / name), _MASK_FILES
+        )
+        return Path(file) if file else None
+
+    def _show_error(self, error: Exception) -> None:
+        if isinstance(error, SpacingUnknownError):
+            spacing = self._ask_spacing(str(error))
+            if spacing is not None and self._opening is not None:
+                self.open(self._opening, InputAnswers(spacing_mm=spacing))
+            return
+        show_error(str(error))
+
+    def _ask_spacing(self, why: str) -> tuple[float, float, float] | None:
+        question = f"{why}\n\nVoxel size in mm: between slices, between rows, between columns"
+        text, accepted = QInputDialog.getText(self, "Voxel size", question, text="1.0, 1.0, 1.0")
+        if not accepted:
+            return None
+        try:
+            z, y, x = (float(part) for part in text.split(","))
+        except ValueError:
+            show_error(f"three numbers are needed, such as 2.5, 0.7, 0.7; got {text}")
+            return None
+        return z, y, x

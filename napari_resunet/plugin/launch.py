@@ -1,0 +1,49 @@
+"""Ways into the window: from the menus, and from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import napari
+from napari.viewer import Viewer
+
+from napari_resunet.io.files import read_mask
+from napari_resunet.io.open_ct import open_ct
+from napari_resunet.plugin.dock import LungSegmentation
+from napari_resunet.settings import InputAnswers
+
+PLUGIN, WIDGET = "napari-resunet", "Lung segmentation (Residual U-Net)"
+
+
+def show_widget(viewer: Viewer) -> LungSegmentation:
+    """Show the widget, and return it; there is one in a viewer."""
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    return widget
+
+
+def ask_for_folder(viewer: Viewer) -> None:
+    """Ask for a DICOM folder and open it in the widget."""
+    show_widget(viewer).ask_folder()
+
+
+def ask_for_file(viewer: Viewer) -> None:
+    """Ask for a CT file and open it in the widget."""
+    show_widget(viewer).ask_file()
+
+
+def open_window(source: Path, *, mask: Path | None = None, answers: InputAnswers | None = None) -> None:
+    """Open napari with a CT, a mask if there is one, and the widget; return when it is closed.
+
+    Raises
+    ------
+    InputError
+        If CT or mask cannot be read, before any window opens.
+    """
+    answers = answers or InputAnswers()
+    volume = open_ct(source, answers)
+    known = None if mask is None else read_mask(mask)
+    session = show_widget(napari.Viewer(title="napari-resunet")).session
+    session.show_ct(volume, values_are_hu=answers.hu_offset is not None)
+    if known is not None:
+        session.adopt_mask(known)
+    napari.run()

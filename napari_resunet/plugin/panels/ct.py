@@ -1,0 +1,107 @@
+"""Section 1: which CT is open, and what was found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from magicgui.widgets import Container, Label, PushButton, create_widget
+from napari.layers import Image
+
+from napari_resunet.facts import describe
+from napari_resunet.plugin.session import Session
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+WINDOWS_HU = {"Lung": (-1350, 150), "Mediastinum": (-160, 240), "Bone": (-500, 1300)}
+_NO_CT = "Drop a CT into the window: a DICOM folder, NIfTI, TIFF, MetaImage or NRRD. Or open one here."
+
+
+class CtPanel(Container):
+    """Opens a CT, shows which layer it is and what was found in it.
+
+    Parameters
+    ----------
+    session : Session
+        Does the work.
+    ask_folder, ask_file : callable
+        Open a dialog, and the CT that is chosen there.
+    """
+
+    def __init__(
+        self, session: Session, *, ask_folder: Callable[[], None], ask_file: Callable[[], None]
+    ) -> None:
+        self.session = session
+        self.open_folder = PushButton(text="Open folder…", tooltip="Open a folder with a DICOM series.")
+        self.open_file = PushButton(
+            text="Open file…", tooltip="Open NIfTI, TIFF, MetaImage, NRRD or a DICOM file."
+        )
+        self.layer = create_widget(
+            annotation=Image, name="layer", label="CT layer", options={"nullable": True}
+        )
+        self.layer.tooltip = "The layer that holds the CT."
+        self.card = Label(value=_NO_CT)
+        self.question = Label(value="", visible=False)
+        self.add_offset = PushButton(text="Subtract 1024", tooltip="The values are HU + 1024.", visible=False)
+        self.are_hu = PushButton(
+            text="They are HU", tooltip="The values are right as they are.", visible=False
+        )
+        self.windows = [
+            PushButton(text=name, tooltip=f"Show {low} to {high} HU.")
+            for name, (low, high) in WINDOWS_HU.items()
+        ]
+        super().__init__(
+            widgets=[
+                _row(self.open_folder, self.open_file),
+                self.layer,
+                self.card,
+                self.question,
+                _row(self.add_offset, self.are_hu),
+                _row(*self.windows),
+            ],
+            labels=False,
+        )
+        for label in (self.card, self.question):
+            label.native.setWordWrap(True)
+        self.open_folder.changed.connect(ask_folder)
+        self.open_file.changed.connect(ask_file)
+        self.layer.changed.connect(self._choose)
+        self.add_offset.changed.connect(self._subtract)
+        self.are_hu.changed.connect(self._confirm)
+        for button in self.windows:
+            button.changed.connect(partial(self._set_window, button.text))
+        session.events.case.connect(self._show_case)
+        session.events.question.connect(self._show_question)
+        self._show_case()
+
+    def _choose(self, layer: Layer | None) -> None:
+        self.session.adopt(layer)
+
+    def _subtract(self) -> None:
+        self.session.answer_hu(-1024)
+
+    def _confirm(self) -> None:
+        self.session.answer_hu(0)
+
+    def _set_window(self, name: str, _clicked: bool = True) -> None:
+        if self.session.ct_layer is not None:
+            self.session.ct_layer.contrast_limits = WINDOWS_HU[name]
+
+    def _show_case(self) -> None:
+        case = self.session.case
+        self.card.value = _NO_CT if case is None else "\n".join([describe(case.volume), *case.volume.notes])
+        for button in self.windows:
+            button.enabled = case is not None
+
+    def _show_question(self, text: str) -> None:
+        self.question.value = text
+        for widget in (self.question, self.add_offset, self.are_hu):
+            widget.visible = bool(text)
+
+
+def _row(*widgets: PushButton) -> Container:
+    row = Container(widgets=widgets, layout="horizontal", labels=False)
+    row.margins = (0, 0, 0, 0)
+    return row

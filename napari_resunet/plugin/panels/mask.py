@@ -1,0 +1,72 @@
+"""Section 3: from probabilities to a mask, and what a hand made of it."""
+
+from __future__ import annotations
+
+from magicgui.widgets import Container, Label
+from qtpy.QtCore import QTimer
+
+from napari_resunet.plugin.forms import field_widget
+from napari_resunet.plugin.session import Session
+from napari_resunet.settings import MaskSettings
+
+_REST_MS = 350  # a slider that stands still for so long has come to rest
+
+
+class MaskPanel(Container):
+    """Threshold, live; clean-up; how large the mask is and how much of it was set by hand.
+
+    Parameters
+    ----------
+    session : Session
+        Does the work.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.threshold = field_widget(MaskSettings, "threshold", widget_type="FloatSlider")
+        self.clean = field_widget(MaskSettings, "clean")
+        self.size = Label(label="Lungs", value="–", tooltip="Volume of the mask as it is shown.")
+        self.edited = Label(
+            label="By hand", value="–", tooltip="Voxels you set: no threshold and no run changes them."
+        )
+        hint = Label(value="Paint in the layer “lung mask”: 2 brush, 1 erase, 4 fill, Ctrl+Z undo.")
+        hint.native.setWordWrap(True)
+        super().__init__(widgets=[self.threshold, self.clean, self.size, self.edited, hint])
+        self._rest = QTimer(self.native)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
+        self._rest.timeout.connect(session.settle)
+        self._count = QTimer(self.native)
+        self._count.setSingleShot(True)
+        self._count.setInterval(_REST_MS)
+        self._count.timeout.connect(self._show_figures)
+        self.threshold.changed.connect(self._move)
+        self.clean.changed.connect(session.set_clean)
+        session.events.mask.connect(self._count_soon)
+        session.events.painted.connect(self._count_soon)
+        session.events.case.connect(self._show_case)
+        self._show_case()
+
+    def _move(self, threshold: float) -> None:
+        self.session.set_threshold(threshold)
+        self._rest.start()
+
+    def _count_soon(self) -> None:
+        self._count.start()
+
+    def _show_figures(self) -> None:
+        case = self.session.case
+        if case is None:
+            self.size.value = self.edited.value = "–"
+            return
+        self.session.sync()
+        self.size.value = f"{case.volume_ml:.0f} ml"
+        self.edited.value = f"{case.voxels_edited} voxels"
+
+    def _show_case(self) -> None:
+        case = self.session.case
+        self.threshold.enabled = self.clean.enabled = case is not None
+        if case is not None:
+            with self.threshold.changed.blocked(), self.clean.changed.blocked():
+                self.threshold.value, self.clean.value = case.settings.threshold, case.settings.clean
+        self._show_figures()

@@ -1,0 +1,151 @@
+"""Section 2: run the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from magicgui.widgets import ComboBox, Container, Label, ProgressBar, PushButton, SpinBox
+
+from napari_resunet.errors import ResUNetError
+from napari_resunet.model.card import builtin_models, read_card
+from napari_resunet.plugin.forms import field_widget
+from napari_resunet.plugin.session import Session
+from napari_resunet.settings import PredictSettings
+
+OTHER_FILE = "weights file…"
+ALL, IN_VIEW, RANGE = "all", "the one in view", "from … to …"
+
+
+class SegmentPanel(Container):
+    """Chooses model, device, grid and slices; runs and cancels.
+
+    Parameters
+    ----------
+    session : Session
+        Does the work.
+    ask_weights : callable
+        Opens a dialog and returns the weights file chosen there, or None.
+    """
+
+    def __init__(self, session: Session, *, ask_weights: Callable[[], Path | None]) -> None:
+        self.session = session
+        self._ask_weights = ask_weights
+        tip = "A built-in model, or weights of your own. What the model has learnt stands below."
+        self.model = ComboBox(
+            name="model", label="Model", choices=[*builtin_models(), OTHER_FILE], tooltip=tip
+        )
+        self.model_card = Label(value="")
+        self.device = field_widget(PredictSettings, "device")
+        self.grid = field_widget(PredictSettings, "grid")
+        self.slices = ComboBox(
+            label="Slices", choices=[ALL, IN_VIEW, RANGE], tooltip="Which axial slices to run."
+        )
+        self.first = SpinBox(
+            label="from", min=0, max=0, tooltip="First axial slice, counted from the lowest."
+        )
+        self.last = SpinBox(label="to", min=0, max=0, tooltip="Last axial slice.")
+        self.start = PushButton(text="Run", tooltip="Find the lungs, beginning at the slice in view.")
+        self.stop = PushButton(
+            text="Cancel", tooltip="Stop; finished slices stay, and the next run goes on from there."
+        )
+        self.bar = ProgressBar(value=0, max=1, visible=False)
+        self.status = Label(value="")
+        buttons = Container(widgets=[self.start, self.stop], layout="horizontal", labels=False)
+        buttons.margins = (0, 0, 0, 0)
+        super().__init__(
+            widgets=[
+                self.model,
+                self.model_card,
+                self.device,
+                self.grid,
+                self.slices,
+                self.first,
+                self.last,
+                buttons,
+                self.bar,
+                self.status,
+            ]
+        )
+        for label in (self.model_card, self.status):
+            label.native.setWordWrap(True)
+        self.model.changed.connect(self._choose_model)
+        self.slices.changed.connect(self._show_range)
+        self.start.changed.connect(self._run)
+        self.stop.changed.connect(session.cancel)
+        session.events.case.connect(self._show_case)
+        session.events.running.connect(self._show_running)
+        session.events.progress.connect(self._show_progress)
+        session.events.said.connect(self._say)
+        self._show_card()
+        self._show_range()
+        self._show_case()
+
+    @property
+    def settings(self) -> PredictSettings:
+        return PredictSettings(
+            model=str(self.model.value), device=self.device.value, grid=int(self.grid.value)
+        )
+
+    @property
+    def chosen_slices(self) -> tuple[int, int] | None:
+        """The axial slices to run, (first, one after the last), or None for all."""
+        if self.slices.value == IN_VIEW:
+            return self.session.slice_in_view, self.session.slice_in_view + 1
+        if self.slices.value == RANGE:
+            first, last = sorted((self.first.value, self.last.value))
+            return first, last + 1
+        return None
+
+    def _run(self) -> None:
+        self.session.run(self.settings, self.chosen_slices)
+
+    def _choose_model(self, name: str) -> None:
+        if name == OTHER_FILE:
+            path = self._ask_weights()
+            if path is not None:
+                self.model.choices = [*builtin_models(), str(path), OTHER_FILE]
+            self.model.value = builtin_models()[0] if path is None else str(path)
+            return
+        self._show_card()
+
+    def _show_card(self) -> None:
+        try:
+            card = read_card(self.model.value)
+        except ResUNetError as error:
+            self.model_card.value = str(error)
+            return
+        self.model_card.value = (
+            f"{card.name} {card.version}, preset {card.preset}, width {card.network.width}"
+        )
+        self.model_card.tooltip = "\n\n".join(text for text in (card.definition, card.training_data) if text)
+
+    def _show_range(self) -> None:
+        self.first.visible = self.last.visible = self.slices.value == RANGE
+
+    def _show_case(self) -> None:
+        case = self.session.case
+        self.start.enabled = case is not None
+        self.start.tooltip = (
+            "Open a CT first." if case is None else "Find the lungs, beginning at the slice in view."
+        )
+        self.stop.enabled = False
+        self._say("")
+        if case is not None:
+            self.first.max = self.last.max = len(case.done) - 1
+            self.last.value = len(case.done) - 1
+
+    def _show_running(self, running: bool) -> None:
+        self.start.enabled = not running and self.session.case is not None
+        self.stop.enabled = running
+        self.bar.visible = running
+        self.bar.value = 0
+        if running:
+            self._say("starting …")
+
+    def _show_progress(self, seen: int, wanted: int, seconds_left: float) -> None:
+        self.bar.max, self.bar.value = wanted, seen
+        self._say(f"{seen} of {wanted} slices, {seconds_left:.0f} s left")
+
+    def _say(self, text: str) -> None:
+        self.status.value = text

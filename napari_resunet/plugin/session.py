@@ -1,0 +1,373 @@
+"""What the window does: opens a CT, runs the network, follows threshold and brush, exports.
+
+It holds the one open case and its layers. Panels call it and listen to it; they keep no state of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
+from psygnal import Signal, SignalGroup
+
+from napari_resunet.case import Case
+from napari_resunet.errors import InputError, ResUNetError
+from napari_resunet.imaging.intensity import refuse_implausible_hu
+from napari_resunet.io.files import Receipt, write_mask, write_probability
+from napari_resunet.io.open_ct import open_ct
+from napari_resunet.plugin.jobs import Generator, Job
+from napari_resunet.plugin.layers import KEY, ct_layer_data, mask_layer, probability_layer, volume_of
+from napari_resunet.settings import InputAnswers, PredictSettings
+from napari_resunet.volume import Mask, Run, Volume
+
+
+class SessionEvents(SignalGroup):
+    """What a session tells its panels."""
+
+    case = Signal()  # another CT is open, or none
+    question = Signal(str)  # what only the user can know of the CT; empty once answered
+    running = Signal(bool)
+    progress = Signal(int, int, float)  # slices done, slices in all, seconds left
+    mask = Signal()
+    painted = Signal()
+    said = Signal(str)  # a line of good news
+    failed = Signal(object)  # an error
+
+
+class Session:
+    """The open case of one viewer.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Where the layers go.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self.viewer = viewer
+        self.events = SessionEvents()
+        self.case: Case | None = None
+        self.ct_layer: Image | None = None
+        self.probability_layer: Image | None = None
+        self.mask_layer: Labels | None = None
+        self._job: Job | None = None
+        self._then: Callable[[], None] | None = None
+        self._cleaning: Job | None = None
+        self._values_are_hu = False
+        self._run: Run | None = None
+        self._started = 0.0
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+
+    # ---- the CT
+
+    def open(self, path: Path, answers: InputAnswers | None = None) -> None:
+        """Read a CT beside the window and show it."""
+        if self._is_busy():
+            return
+        self._start(
+            _reading, path, answers or InputAnswers(), on_value=self._show_read, label=f"reading {path.name}"
+        )
+
+    def show_ct(self, volume: Volume, *, values_are_hu: bool = False) -> None:
+        """Add a CT as a layer, and open it."""
+        data, look, _ = ct_layer_data(volume)
+        layer = self.viewer.add_image(data, **look)
+        self._values_are_hu = values_are_hu
+        self.adopt(layer)
+
+    def _show_read(self, answer: tuple[Volume, InputAnswers]) -> None:
+        volume, answers = answer
+        self.show_ct(volume, values_are_hu=answers.hu_offset is not None)
+
+    def adopt(self, layer: Layer | None, *, spacing_mm: tuple[float, float, float] | None = None) -> None:
+        """Make a layer the open CT; if it is so already, nothing happens."""
+        if layer is None or (layer is self.ct_layer and self.case is not None):
+            return
+        if self.is_running:
+            self.cancel()
+        if layer is not self.ct_layer and not isinstance(layer.metadata.get(KEY), Volume):
+            self._values_are_hu = False
+        try:
+            volume = volume_of(layer, spacing_mm=spacing_mm)
+        except ResUNetError as error:
+            self.events.failed.emit(error)
+            return
+        self.case = Case(volume)
+        self.ct_layer, self.probability_layer, self.mask_layer = layer, None, None
+        self.case.events.mask.connect(self._on_mask)
+        self.case.events.probability.connect(self._on_probability)
+        self.events.case.emit()
+        self._ask_about_hu()
+
+    def answer_hu(self, offset: float) -> None:
+        """Take the user's word that the values are HU once `offset` is added."""
+        if self.case is None or self.ct_layer is None:
+            return
+        layer, volume = self.ct_layer, self.case.volume.with_hu_offset(offset)
+        layer.data, layer.metadata[KEY] = volume.axial, volume
+        self._values_are_hu, self.ct_layer = True, None
+        self.adopt(layer)
+
+    def _ask_about_hu(self) -> None:
+        question = ""
+        if self.case is not None and not self._values_are_hu:
+            try:
+                refuse_implausible_hu(self.case.volume.array)
+            except InputError as error:
+                question = str(error)
+        self.events.question.emit(question)
+
+    # ---- the run
+
+    @property
+    def is_running(self) -> bool:
+        return self._job is not None
+
+    def run(self, settings: PredictSettings, slices: tuple[int, int] | None = None) -> None:
+        """Run the network over the open CT, from the slice in view outwards.
+
+        Slices that the same model has seen at the same grid are not run again.
+        """
+        if self.case is None:
+            self.events.failed.emit(InputError("there is no CT yet: open one first"))
+            return
+        if self._is_busy():
+            return
+        self.sync()
+        self._ensure_layers()
+        case = self.case
+        work = (
+            case.volume,
+            settings,
+            slices,
+            self.slice_in_view,
+            not self._values_are_hu,
+            case.run,
+            case.done.copy(),
+        )
+        self._started = monotonic()
+        # the answers are meant for this case: should another be open by then, they are thrown away
+        on_value, then = partial(self._on_prediction, case), partial(self._after_run, case)
+        self._start(_predicting, *work, on_value=on_value, then=then, label="finding lungs")
+
+    def cancel(self) -> None:
+        """Stop after the slices that are being worked on; finished slices stay."""
+        if self._job is not None:
+            self._job.cancel()
+
+    @property
+    def slice_in_view(self) -> int:
+        """The axial slice that the viewer shows."""
+        if self.ct_layer is None:
+            return 0
+        point = np.asarray(self.ct_layer.world_to_data(self.viewer.dims.point[-self.ct_layer.ndim :]))
+        return int(np.clip(round(point[0]), 0, self.ct_layer.data.shape[0] - 1))
+
+    def _on_prediction(self, case: Case, answer: tuple[Run, Any, int, int]) -> None:
+        run, batch, seen, wanted = answer
+        if case is not self.case:
+            return
+        self.sync()
+        if batch is None:
+            case.begin(run)
+            self._run = run
+            return
+        case.accept(self._run, batch)
+        seconds_left = (monotonic() - self._started) / max(seen, 1) * (wanted - seen)
+        self.events.progress.emit(seen, wanted, seconds_left)
+
+    def _after_run(self, case: Case) -> None:
+        if case is self.case:
+            self.events.said.emit(f"{int(case.done.sum())} of {len(case.done)} slices segmented")
+            self.settle()
+
+    # ---- the mask
+
+    def set_threshold(self, threshold: float) -> None:
+        """Show the mask at another threshold at once; clean-up follows with `settle`."""
+        if self.case is not None:
+            self.sync()
+            self.case.set_threshold(threshold)
+
+    def set_clean(self, clean: bool) -> None:
+        """Switch the clean-up on or off."""
+        if self.case is not None:
+            self.case.change_settings(clean=clean)
+            self.settle()
+
+    def settle(self) -> None:
+        """Clean the mask up beside the window, as the settings want it."""
+        if self.case is None:
+            return
+        self.sync()
+        case = self.case
+        work = (case.version, case.probability, case.settings.threshold, case.settings.clean)
+        failed, end = self.events.failed.emit, self._after_cleaning
+        self._cleaning = Job(_cleaning, *work, on_value=self._on_cleaned, on_error=failed, on_end=end)
+        self._cleaning.start()
+
+    def _on_cleaned(self, answer: tuple[int, npt.NDArray[np.bool_]]) -> None:
+        if self.case is not None:
+            self.sync()
+            self.case.accept_automatic(*answer)
+
+    def _after_cleaning(self) -> None:
+        self._cleaning = None
+
+    def adopt_mask(self, mask: Mask) -> None:
+        """Show a mask made elsewhere, to be corrected."""
+        if self.case is not None:
+            self._ensure_layers()
+            self.case.adopt(mask)
+
+    def sync(self) -> None:
+        """Take in what was painted, also by those who gave the layer another array."""
+        if self.case is None or self.mask_layer is None:
+            return
+        shown = np.asarray(self.mask_layer.data)
+        if shown.shape != self.case.mask.shape:
+            self.mask_layer.data = self.case.mask
+            self.events.failed.emit(
+                InputError("the mask layer had another size than its CT; it was put back")
+            )
+            return
+        self.case.take_shown(shown)
+        if shown is not self.case.mask:
+            self.mask_layer.data = self.case.mask
+
+    # ---- the files
+
+    def export(self, path: Path, *, split: bool = False, probability: bool = False) -> Receipt | None:
+        """Write the mask as it is shown, and the probability map beside it if asked for."""
+        try:
+            if self.case is None:
+                raise InputError("there is no CT yet: open one first")
+            self.sync()
+            receipt = write_mask(self.case.finished_mask(split=split), path)
+            if probability:
+                write_probability(self.case.probability_map(), _beside(path, "_probability"))
+        except ResUNetError as error:
+            self.events.failed.emit(error)
+            return None
+        self.events.said.emit(str(receipt))
+        return receipt
+
+    def close(self) -> None:
+        """Stop all work and let go of the viewer."""
+        for job in (self._job, self._cleaning):
+            if job is not None:
+                job.cancel()
+        self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
+
+    # ---- layers and jobs
+
+    def _ensure_layers(self) -> None:
+        if self.case is None:
+            return
+        if self.probability_layer is None:
+            self.probability_layer = probability_layer(self.case)
+            self.viewer.add_layer(self.probability_layer)
+        if self.mask_layer is None:
+            self.mask_layer = mask_layer(self.case)
+            self.mask_layer.events.paint.connect(self._on_painted)
+            self.mask_layer.events.set_data.connect(self._on_painted)
+            self.viewer.add_layer(self.mask_layer)
+
+    def _on_probability(self, _first: int, _last: int) -> None:
+        if self.probability_layer is not None:
+            self.probability_layer.refresh(extent=False, thumbnail=False)
+
+    def _on_mask(self) -> None:
+        if self.mask_layer is not None:
+            self.mask_layer.refresh(extent=False, thumbnail=False)
+        self.events.mask.emit()
+
+    def _on_painted(self) -> None:
+        self.events.painted.emit()
+
+    def _on_layer_removed(self, event: Any) -> None:
+        layer = event.value
+        if layer is self.mask_layer:
+            self.sync()
+            self.mask_layer = None
+        elif layer is self.probability_layer:
+            self.probability_layer = None
+        elif layer is self.ct_layer:
+            self.cancel()
+            self.case = self.ct_layer = self.probability_layer = self.mask_layer = None
+            self.events.case.emit()
+
+    def _is_busy(self) -> bool:
+        if self.is_running:
+            self.events.failed.emit(InputError("the last job is still at work: wait for it, or cancel it"))
+        return self.is_running
+
+    def _start(
+        self,
+        generator: Generator,
+        *arguments: Any,
+        on_value: Callable[[Any], None],
+        then: Callable[[], None] | None = None,
+        label: str,
+    ) -> None:
+        self._then = then
+        failed, end = self.events.failed.emit, self._on_job_end
+        self._job = Job(generator, *arguments, on_value=on_value, on_error=failed, on_end=end, label=label)
+        self.events.running.emit(True)
+        self._job.start()
+
+    def _on_job_end(self) -> None:
+        self._job, then, self._then = None, self._then, None
+        self.events.running.emit(False)
+        if then is not None:
+            then()
+
+
+def _reading(path: Path, answers: InputAnswers) -> Iterator[tuple[Volume, InputAnswers]]:
+    yield open_ct(path, answers), answers
+
+
+def _predicting(
+    volume: Volume,
+    settings: PredictSettings,
+    slices: tuple[int, int] | None,
+    start: int,
+    check_hu: bool,
+    earlier: Run | None,
+    done: npt.NDArray[np.bool_],
+) -> Iterator[tuple[Run, Any, int, int]]:
+    """Yield the run, a batch (None at first), the slices seen and those wanted."""
+    from napari_resunet.inference.predict import (
+        Prediction,
+    )  # brings torch, which takes seconds: not at start-up
+
+    prediction = Prediction(volume, **asdict(settings), slices=slices, start=start, check_hu=check_hu)
+    if prediction.run == earlier:
+        prediction.skip(done)
+    seen, wanted = 0, sum(stop - first for first, stop in prediction.blocks)
+    yield prediction.run, None, seen, wanted
+    for batch in prediction.batches():
+        seen += batch.stop - batch.start
+        yield prediction.run, batch, seen, wanted
+
+
+def _cleaning(
+    version: int, probability: npt.NDArray[np.uint8], threshold: float, clean: bool
+) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    from napari_resunet.inference.postprocess import lung_voxels
+
+    yield version, lung_voxels(probability, threshold=threshold, clean=clean)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """Return ``lungs_probability.nii.gz`` for ``lungs.nii.gz``."""
+    stem, dot, endings = path.name.partition(".")
+    return path.with_name(stem + suffix + dot + endings)

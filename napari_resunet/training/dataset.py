@@ -1,0 +1,138 @@
+"""Training slices in memory, and batches drawn from them.
+
+Slices are kept at twice the grid, cropped to the body with room around it, so that augmentation moves and
+turns them at a finer size than the network sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_resunet.errors import GeometryError
+from napari_resunet.imaging.body import body_box
+from napari_resunet.io.files import read_mask, read_volume
+from napari_resunet.io.slice_png import read_png_mask
+from napari_resunet.model.slices import Crop, shrink
+from napari_resunet.track import Track, silent
+from napari_resunet.training.cases import Case
+
+OVERSIZE = 2
+ROOM = 0.15  # of the body box, on each side
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledCase:
+    """A case in memory, on its native grid.
+
+    Parameters
+    ----------
+    case : Case
+        Where it came from.
+    slices : (n, y, x) array
+        HU of the axial slices, front up.
+    lungs : (n, y, x) array of uint8
+        1 where there is lung.
+    box : tuple of int
+        The body: (y0, y1, x0, x1).
+    """
+
+    case: Case
+    slices: npt.NDArray[Any]
+    lungs: npt.NDArray[np.uint8]
+    box: Crop
+
+
+def load_case(case: Case) -> LabelledCase:
+    """Read a case.
+
+    Raises
+    ------
+    GeometryError
+        If the mask does not lie on the grid of the CT.
+    """
+    volume = read_volume(case.image)
+    if case.mask is None:
+        lungs = np.zeros(volume.array.shape, dtype=np.uint8)
+    elif case.mask.suffix == ".png":
+        lungs = read_png_mask(case.mask)[None]
+    else:
+        mask = read_mask(case.mask)
+        if not mask.geometry.matches(volume.geometry):
+            raise GeometryError(f"{case.mask.name} does not lie on the grid of {case.image.name}")
+        lungs = mask.array
+    if lungs.shape != volume.array.shape:
+        raise GeometryError(f"{case.mask} is {lungs.shape}, its CT {volume.array.shape}")
+    slices = volume.axial
+    return LabelledCase(
+        case, slices, volume.geometry.to_axial.apply(lungs > 0).astype(np.uint8), body_box(slices)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Training slices of one size, and how likely each is to be drawn.
+
+    Parameters
+    ----------
+    hu : (n, 1, s, s) Tensor of int16
+        Images.
+    lungs : (n, 1, s, s) Tensor of uint8
+        Share of lung in each pixel, 0-255.
+    chance : (n,) array
+        Sums to 1.
+    margin : float
+        Part of each side that lies outside of the body box.
+    """
+
+    hu: Tensor
+    lungs: Tensor
+    chance: npt.NDArray[np.float64]
+    margin: float
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+        """Return `count` images in HU and their shares of lung (0-1), both (n, 1, s, s) float32."""
+        chosen = torch.from_numpy(rng.choice(len(self.hu), size=count, p=self.chance))
+        return self.hu[chosen].float(), self.lungs[chosen].float() / 255
+
+
+def load_slices(cases: Sequence[Case], grid: int, track: Track = silent) -> Slices:
+    """Read all cases and return their slices, ready to be drawn from.
+
+    A case of n slices is drawn from with a weight of the square root of n: neighbours in one chest teach less
+    than another person.
+    """
+    hu, lungs, weights = [], [], []
+    for case in track(cases):
+        loaded = load_case(case)
+        crop, side = _with_room(loaded.box), OVERSIZE * grid
+        hu.append(_resized(loaded.slices, crop, side).round().to(torch.int16))
+        lungs.append((_resized(loaded.lungs, crop, side) * 255).round().to(torch.uint8))
+        weights += [len(loaded.slices) ** -0.5] * len(loaded.slices)
+    chance = np.array(weights) / np.sum(weights)
+    return Slices(torch.cat(hu), torch.cat(lungs), chance, margin=ROOM / (1 + 2 * ROOM))
+
+
+def _with_room(box: Crop) -> Crop:
+    """Return the box grown by `ROOM`; it may leave the picture."""
+    y0, y1, x0, x1 = box
+    room_y, room_x = round(ROOM * (y1 - y0)), round(ROOM * (x1 - x0))
+    return y0 - room_y, y1 + room_y, x0 - room_x, x1 + room_x
+
+
+def _resized(slices: npt.NDArray[Any], crop: Crop, side: int) -> Tensor:
+    y0, y1, x0, x1 = crop
+    rows, columns = slices.shape[1:]
+    inside = slices[:, max(y0, 0) : y1, max(x0, 0) : x1]
+    beyond = ((0, 0), (max(-y0, 0), max(y1 - rows, 0)), (max(-x0, 0), max(x1 - columns, 0)))
+    filler = -1024 if slices.dtype.kind != "u" else 0
+    # values far below air are padding: clipped first, or they would smear into the body when resized
+    clipped = np.maximum(inside, filler).astype(np.float32)
+    padded = np.pad(clipped, beyond, constant_values=filler)
+    return shrink(torch.from_numpy(padded)[:, None], side)

@@ -1,0 +1,262 @@
+"""Training: seeded, resumable, validated on the native grid of people it has not seen."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+from napari_resunet.errors import CheckpointError
+from napari_resunet.model.card import ModelCard
+from napari_resunet.model.checkpoint import load_state, save_model, save_state
+from napari_resunet.model.device import Device
+from napari_resunet.model.presets import PRESETS
+from napari_resunet.model.resunet import ResUNet
+from napari_resunet.model.slices import scale_hu, shrink, slice_probabilities
+from napari_resunet.pictures import draw_curve
+from napari_resunet.settings import TrainSettings
+from napari_resunet.track import Track, silent
+from napari_resunet.training.augment import augment
+from napari_resunet.training.dataset import LabelledCase, Slices
+from napari_resunet.training.losses import dice_bce_loss
+
+WINDOW_HU = (-1000.0, 400.0)
+_WARM_UP = 0.04  # of all steps
+_GRADIENT_NORM = 5.0
+_VALIDATION_BATCH = 8
+# The moving average follows the network closely at first, while its weights are still worthless.
+_EMA_START = 10
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the curve.
+
+    Parameters
+    ----------
+    step : int
+        Optimiser steps done.
+    loss : float
+        Mean training loss since the line before.
+    dice : float
+        Mean over validation cases that hold lung: Dice on the native grid, threshold 0.5, nothing cleaned up.
+    false_positive : float
+        Share of the lung-free validation slices on which more than 0.1 % of the picture was called lung.
+    learning_rate : float
+        At that step.
+    """
+
+    step: int
+    loss: float
+    dice: float
+    false_positive: float
+    learning_rate: float
+
+
+def train(
+    data: Slices,
+    validation: Sequence[LabelledCase],
+    *,
+    card: ModelCard,
+    settings: TrainSettings,
+    device: Device,
+    model_path: Path,
+    track: Track = silent,
+) -> list[Progress]:
+    """Train a network and keep the best one.
+
+    Parameters
+    ----------
+    data : Slices
+        To learn from.
+    validation : sequence of LabelledCase
+        Other people, to choose the best step by.
+    card : ModelCard
+        Of the model to be; its recipe and validation figures are filled in.
+    settings : TrainSettings
+        The recipe.
+    device : Device
+        Where to train.
+    model_path : Path
+        The model; beside it, in a folder of that name ending in ``.run``, curve, settings and the state from which
+        a training that was cut off goes on by itself.
+    track : Track
+        Called with all steps still to do.
+
+    Returns
+    -------
+    list of Progress
+        The curve.
+    """
+    folder = model_path.with_suffix(".run")
+    folder.mkdir(parents=True, exist_ok=True)
+    learner = _Learner(card, settings, device)
+    curve = learner.resume(folder)
+    losses: list[float] = []
+    for step in track(range(learner.step, settings.steps)):
+        losses.append(learner.learn(data, step))
+        if learner.step % settings.validate_every and learner.step != settings.steps:
+            continue
+        dice, false_positive = validate(learner.average, card, validation, device)
+        curve.append(Progress(learner.step, float(np.mean(losses)), dice, false_positive, learner.rate(step)))
+        losses.clear()
+        if dice >= max(line.dice for line in curve):
+            figures = {**card.figures, "validation Dice, native grid, no clean-up": round(dice, 4)}
+            recipe = {**dataclasses.asdict(settings), "best step": learner.step}
+            save_model(
+                learner.average,
+                dataclasses.replace(card, figures=figures, recipe=recipe),
+                model_path,
+                half=True,
+            )
+        _write_curve(curve, folder)
+        learner.save(folder, curve)
+    return curve
+
+
+def new_card(settings: TrainSettings, *, name: str, version: str = "1", **texts: str) -> ModelCard:
+    """Return the card of a model that is about to be trained; `texts` are its training_data, definition, licence."""
+    network = dataclasses.replace(PRESETS[settings.preset], width=settings.width)
+    grid, window_hu = settings.grid, WINDOW_HU
+    return ModelCard(name, version, settings.preset, network, grid, window_hu, **texts)  # type: ignore[arg-type]
+
+
+class _Learner:
+    """The network, its moving average and its optimiser."""
+
+    def __init__(self, card: ModelCard, settings: TrainSettings, device: Device) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.card, self.device = settings, card, device
+        self.network = ResUNet(card.network).to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = ResUNet(card.network).to(device.torch, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.average.load_state_dict(self.network.state_dict())
+        self.optimiser = AdamW(self._groups(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.step = 0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        parameters = list(self.network.parameters())
+        return [
+            {"params": [p for p in parameters if p.ndim > 1]},
+            {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+        ]
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate: a short rise, then half a cosine."""
+        done = step / self.settings.steps
+        if done < _WARM_UP:
+            return self.settings.learning_rate * max(done, 1 / self.settings.steps) / _WARM_UP
+        return (
+            self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
+        )
+
+    def learn(self, data: Slices, step: int) -> float:
+        # a generator for each step: a training that is taken up again draws what it would have drawn
+        rng = np.random.default_rng([self.settings.seed, step])
+        hu, lungs = augment(*data.draw(rng, self.settings.batch), margin=data.margin, rng=rng)
+        image = shrink(scale_hu(hu, self.card.window_hu), self.settings.grid)
+        target = shrink(lungs, self.settings.grid).clamp_(0, 1)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(step)
+        loss = self._update(image, target)
+        self.step = step + 1
+        self._follow()
+        return loss
+
+    def _update(self, image: Tensor, target: Tensor) -> float:
+        self.network.train()
+        image = image.to(self.device.torch, memory_format=torch.channels_last)
+        with self.device.autocast():
+            logits = self.network(image)
+        loss = dice_bce_loss(logits.float(), target.to(self.device.torch))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_NORM)
+        self.optimiser.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        decay = min(self.settings.ema, self.step / (self.step + _EMA_START))
+        for kept, new in zip(
+            self.average.state_dict().values(), self.network.state_dict().values(), strict=True
+        ):
+            if kept.is_floating_point():
+                kept.lerp_(new, 1 - decay)
+            else:
+                kept.copy_(new)
+
+    def save(self, folder: Path, curve: Sequence[Progress]) -> None:
+        state = {
+            "settings": json.dumps(dataclasses.asdict(self.settings), sort_keys=True),
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "curve": [dataclasses.astuple(line) for line in curve],
+        }
+        save_state(state, folder / "state.pt")
+
+    def resume(self, folder: Path) -> list[Progress]:
+        """Go on where the training in `folder` stopped; return its curve.
+
+        Raises
+        ------
+        CheckpointError
+            If it was begun with other settings.
+        """
+        path = folder / "state.pt"
+        if not path.exists():
+            return []
+        state = load_state(path)
+        if state["settings"] != json.dumps(dataclasses.asdict(self.settings), sort_keys=True):
+            raise CheckpointError(
+                f"{folder} holds a training begun with other settings; give those again, another output, or delete it"
+            )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+        return [Progress(*line) for line in state["curve"]]
+
+
+def validate(
+    network: ResUNet, card: ModelCard, cases: Sequence[LabelledCase], device: Device
+) -> tuple[float, float]:
+    """Return the mean Dice of the cases that hold lung, and the share of lung-free slices with a false positive.
+
+    Both on the native grid at threshold 0.5, nothing cleaned up.
+    """
+    dices, false_positives = [], []
+    for case in cases:
+        found = np.concatenate(
+            [
+                slice_probabilities(network, card, batch, crop=case.box, grid=card.grid, device=device) > 127
+                for batch in np.array_split(case.slices, math.ceil(len(case.slices) / _VALIDATION_BATCH))
+            ]
+        )
+        if case.lungs.any():
+            dices.append(
+                2 * np.count_nonzero(found & (case.lungs > 0)) / (found.sum() + case.lungs.sum(dtype=int))
+            )
+        empty = ~case.lungs.any(axis=(1, 2))
+        false_positives += [bool(wrong.sum() > 0.001 * wrong.size) for wrong in found[empty]]
+    return float(np.mean(dices)), float(np.mean(false_positives)) if false_positives else 0.0
+
+
+def _write_curve(curve: Sequence[Progress], folder: Path) -> None:
+    with (folder / "curve.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([known.name for known in dataclasses.fields(Progress)])
+        writer.writerows(dataclasses.astuple(line) for line in curve)
+    names = ("step", "loss", "dice")
+    draw_curve({name: [getattr(line, name) for line in curve] for name in names}, folder / "curve.png")

@@ -1,0 +1,231 @@
+"""Whole jobs, from files to files. The command line calls these; the window calls what they are made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from napari_resunet.errors import InputError, OutputError
+from napari_resunet.inference.postprocess import to_mask
+from napari_resunet.inference.predict import Block, predict
+from napari_resunet.io.dicom_series import write_ct_series
+from napari_resunet.io.files import Receipt, read_mask, write_mask, write_probability
+from napari_resunet.io.open_ct import open_ct
+from napari_resunet.measure.overlap import Overlap, evaluate
+from napari_resunet.phantom import make_phantom
+from napari_resunet.pictures import draw_overlay
+from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings
+from napari_resunet.track import Track, silent
+from napari_resunet.volume import Mask, Volume
+
+
+def segment(
+    source: Path,
+    output: Path,
+    *,
+    predict_settings: PredictSettings | None = None,
+    mask_settings: MaskSettings | None = None,
+    answers: InputAnswers | None = None,
+    slices: Block | None = None,
+    probability: Path | None = None,
+    read_track: Track = silent,
+    predict_track: Track = silent,
+) -> tuple[Volume, Mask, Receipt]:
+    """Read a CT, find the lungs, write the mask.
+
+    Parameters
+    ----------
+    source : Path
+        A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD.
+    output : Path
+        The mask; its ending says the format. A sidecar with the same stem and ``.json`` tells how it was made.
+    predict_settings, mask_settings
+        The choices; defaults where not given.
+    answers : InputAnswers, optional
+        What only a user can know of the input.
+    slices : (start, stop), optional
+        Axial slices to run, counted from the lowest; all by default.
+    probability : Path, optional
+        Where to write the probability map as well.
+    read_track, predict_track : Track
+        Called with what is read, and with the blocks of slices.
+
+    Returns
+    -------
+    tuple of Volume, Mask, Receipt
+        What was read, what was found, and what was written.
+
+    Raises
+    ------
+    InputError, CheckpointError, DeviceError, PredictionError, OutputError
+        With one line that says what to do.
+    """
+    choices, mask_choices = predict_settings or PredictSettings(), mask_settings or MaskSettings()
+    answers = answers or InputAnswers()
+    refuse_unwritable(output)
+    volume = open_ct(source, answers, read_track)
+    prob = predict(
+        volume, **asdict(choices), slices=slices, check_hu=answers.hu_offset is None, track=predict_track
+    )
+    mask = to_mask(prob, **asdict(mask_choices))
+    receipt = write_mask(mask, output)
+    if probability is not None:
+        write_probability(prob, probability)
+    return volume, mask, receipt
+
+
+def refuse_unwritable(output: Path) -> None:
+    """Raise before a long run, not after it, if the folder of `output` is not there.
+
+    Raises
+    ------
+    OutputError
+        If it is not.
+    """
+    if not output.absolute().parent.is_dir():
+        raise OutputError(
+            f"the folder {output.parent} does not exist; create it, or choose another for {output.name}"
+        )
+
+
+def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> dict[str, Overlap]:
+    """Compare two mask files, and add the result to a CSV table if one is given.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or they do not lie on one grid.
+    """
+    results = evaluate(read_mask(mask), read_mask(reference))
+    if table is not None:
+        _append_rows(
+            table,
+            [
+                {"mask": mask.name, "reference": reference.name, "lung": k, **asdict(v)}
+                for k, v in results.items()
+            ],
+        )
+    return results
+
+
+def demo(
+    folder: Path, *, device: str = "auto", read_track: Track = silent, predict_track: Track = silent
+) -> dict[str, Any]:
+    """Do the whole job on a made-up chest: write it as DICOM, read it, segment it, export, draw, compare.
+
+    Parameters
+    ----------
+    folder : Path
+        Is made if need be. Gets ``ct/`` (DICOM), ``lungs.nii.gz`` and ``lungs.tif`` with their sidecars,
+        ``probability.nii.gz``, ``truth.nii.gz`` and ``lungs.png``.
+
+    Returns
+    -------
+    dict
+        ``dice`` against the true mask, ``ml`` of the right and the left lung, and the ``receipt``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    phantom = make_phantom()
+    write_ct_series(phantom.volume, folder / "ct")
+    volume, mask, receipt = segment(
+        folder / "ct",
+        folder / "lungs.nii.gz",
+        predict_settings=PredictSettings(device=device),
+        mask_settings=MaskSettings(split=True),
+        probability=folder / "probability.nii.gz",
+        read_track=read_track,
+        predict_track=predict_track,
+    )
+    write_mask(mask, folder / "lungs.tif")
+    write_mask(phantom.mask, folder / "truth.nii.gz")
+    draw_overlay(
+        volume, mask, folder / "lungs.png", title="napari-resunet on a made-up chest. For research use only."
+    )
+    overlap = evaluate(mask, phantom.mask)
+    return {
+        "dice": overlap["lungs"].dice,
+        "ml": {side: overlap[side].volume_ml for side in ("right", "left")},
+        "receipt": receipt,
+    }
+
+
+def train_model(
+    data: Path,
+    model_path: Path,
+    *,
+    settings: TrainSettings,
+    texts: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    read_track: Track = silent,
+    train_track: Track = silent,
+) -> Any:
+    """Train a network on a folder of CT and masks; see `napari_resunet.training.loop.train`.
+
+    Parameters
+    ----------
+    data : Path
+        Cases as `napari_resunet.training.cases.find_cases` describes them.
+    model_path : Path
+        A ``.safetensors`` file.
+    settings : TrainSettings
+        The recipe.
+    texts : mapping, optional
+        What the model card says in words: name, version, training_data, definition, licence.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be used.
+    """
+    from napari_resunet.model.device import choose_device
+    from napari_resunet.training import cases, dataset, loop
+
+    if model_path.suffix != ".safetensors":
+        raise InputError(f"a model is a .safetensors file; {model_path.name} is not named so")
+    refuse_unwritable(model_path)
+    chosen = choose_device(device)
+    training, validation = cases.split_cases(data, settings.seed)
+    card = loop.new_card(settings, **{"name": model_path.stem, **(texts or {})})
+    return loop.train(
+        dataset.load_slices(training, settings.grid, read_track),
+        [dataset.load_case(case) for case in read_track(validation)],
+        card=card,
+        settings=settings,
+        device=chosen,
+        model_path=model_path,
+        track=train_track,
+    )
+
+
+def read_texts(path: Path) -> dict[str, Any]:
+    """Return the words for a model card from a JSON file.
+
+    Raises
+    ------
+    InputError
+        If it is not a JSON object of known fields.
+    """
+    known = {"name", "version", "training_data", "definition", "licence"}
+    try:
+        texts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(texts, dict) or set(texts) - known:
+        raise InputError(f"{path} must be a JSON object with some of: {', '.join(sorted(known))}")
+    return texts
+
+
+def _append_rows(table: Path, rows: list[dict[str, Any]]) -> None:
+    is_new = not table.exists()
+    try:
+        with table.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            if is_new:
+                writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise OutputError(f"{table} cannot be written: {error.strerror}; choose another file") from error
