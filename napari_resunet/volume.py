@@ -60,12 +60,15 @@ class Volume:
         What the reader had to decide, in plain words.
     source : Source, optional
         Where it came from.
+    hu_confirmed : bool
+        Whether the user has said that the values are HU, even if they do not look like it.
     """
 
     array: npt.NDArray[Any]
     geometry: Geometry
     notes: tuple[str, ...] = ()
     source: Source | None = None
+    hu_confirmed: bool = False
 
     def __post_init__(self) -> None:
         _check_array(self.array, self.geometry, ("int16", "float32"), "a volume")
@@ -80,17 +83,18 @@ class Volume:
         return self.geometry.reordered(self.geometry.to_axial)
 
     def with_hu_offset(self, offset: float) -> Volume:
-        """Return this volume with `offset` added to every value, and a note that says so."""
+        """Return this volume with `offset` added to every value, which is then HU by the user's word."""
         if not offset:
-            return self
+            return replace(
+                self, hu_confirmed=True, notes=(*self.notes, "the values are HU by the user's word")
+            )
         shifted = self.array.astype(np.float32) + np.float32(offset)  # exact for whole numbers of this size
         limits = np.iinfo(np.int16)
         fits = self.array.dtype == np.int16 and float(offset).is_integer()
         fits = fits and limits.min <= shifted.min() and shifted.max() <= limits.max
         array = shifted.astype(np.int16 if fits else np.float32)
-        return replace(
-            self, array=array, notes=(*self.notes, f"{offset:g} was added to every value, as asked")
-        )
+        note = f"{offset:g} was added to every value, by the user's word"
+        return replace(self, array=array, hu_confirmed=True, notes=(*self.notes, note))
 
 
 @dataclass(frozen=True)

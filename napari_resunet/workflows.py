@@ -65,12 +65,9 @@ def segment(
         With one line that says what to do.
     """
     choices, mask_choices = predict_settings or PredictSettings(), mask_settings or MaskSettings()
-    answers = answers or InputAnswers()
     refuse_unwritable(output)
     volume = open_ct(source, answers, read_track)
-    prob = predict(
-        volume, **asdict(choices), slices=slices, check_hu=answers.hu_offset is None, track=predict_track
-    )
+    prob = predict(volume, **asdict(choices), slices=slices, track=predict_track)
     mask = to_mask(prob, **asdict(mask_choices))
     receipt = write_mask(mask, output)
     if probability is not None:

@@ -59,13 +59,11 @@ class Prediction:
         Axial slices to run, counted from the lowest; all by default.
     start : int, optional
         Axial slice to begin at; the middle by default.
-    check_hu : bool
-        Whether to refuse values that cannot be HU.
 
     Raises
     ------
     InputError
-        If the values cannot be HU, or `slices` is not in the volume.
+        If the values cannot be HU and the user has not said that they are, or `slices` is not in the volume.
     CheckpointError
         If the model cannot be loaded.
     DeviceError
@@ -81,9 +79,8 @@ class Prediction:
         grid: int = 128,
         slices: Block | None = None,
         start: int | None = None,
-        check_hu: bool = True,
     ) -> None:
-        if check_hu:
+        if not volume.hu_confirmed:
             refuse_implausible_hu(volume.array)
         self._hu = volume.axial
         count = len(self._hu)
@@ -160,14 +157,13 @@ def predict(
     grid: int = PredictSettings.grid,
     slices: Block | None = None,
     start: int | None = None,
-    check_hu: bool = True,
     track: Track | None = None,
 ) -> ProbabilityMap:
     """Return how sure the network is, voxel by voxel, that there is lung.
 
     Parameters
     ----------
-    volume, model, device, grid, slices, start, check_hu
+    volume, model, device, grid, slices, start
         As in `Prediction`.
     track : Track, optional
         Called with the blocks of slices; raises to cancel.
@@ -178,7 +174,7 @@ def predict(
         On the grid of the CT; slices that were not asked for are 0.
     """
     prediction = Prediction(
-        volume, model=model, device=device, grid=grid, slices=slices, start=start, check_hu=check_hu
+        volume, model=model, device=device, grid=grid, slices=slices, start=start
     )
     array = np.zeros(volume.array.shape, dtype=np.uint8)
     axial = volume.geometry.to_axial.apply(array)

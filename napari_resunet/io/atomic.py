@@ -32,6 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary(path)
     try:
+        temporary.touch()  # so that every writer fails alike where nothing can be written
         yield temporary
         _to_disk(temporary)
         temporary.replace(path)

@@ -123,7 +123,9 @@ def _read_header(path: Path) -> SliceHeader:
         for keyword in _TEXTS:  # values are decoded when first looked at: now, while it can be caught
             tags.get(keyword)
     except Exception as error:  # pydicom lets through whatever the damage leads to
-        raise InputError(f"{path} is damaged or not DICOM ({one_line(error)}); copy or export it again") from error
+        raise InputError(
+            f"{path} is damaged or not DICOM ({one_line(error)}); copy or export it again"
+        ) from error
     return SliceHeader(path, tags)
 
 

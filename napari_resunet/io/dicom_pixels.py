@@ -105,7 +105,9 @@ def read_slice(path: Path) -> SlicePixels:
         stored = np.asarray(tags.pixel_array)  # without bits above BitsStored, which may hold overlays
         slope, intercept, notes = _rescale(tags)
     except Exception as error:  # the same
-        raise InputError(f"{path} has truncated or damaged pixels ({one_line(error)}); copy it again") from error
+        raise InputError(
+            f"{path} has truncated or damaged pixels ({one_line(error)}); copy it again"
+        ) from error
     require_real(stored.dtype, path)
     hu = as_hu(stored[np.newaxis], slope, intercept)[0]
     if tags.get("PhotometricInterpretation") == "MONOCHROME1":

@@ -28,7 +28,7 @@ def write_ct_series(volume: Volume, folder: Path) -> list[Path]:
     Parameters
     ----------
     volume : Volume
-        HU are rounded to whole numbers and held to -31744..32767, so that they fit after the intercept.
+        HU are rounded to whole numbers and held to -32768..31743, so that they fit with the intercept.
     folder : Path
         Made if it is not there.
 

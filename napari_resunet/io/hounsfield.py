@@ -80,9 +80,7 @@ def notes_on_hu(hu: npt.NDArray[Any]) -> list[str]:
     elif low >= 0 and high <= 255:
         notes.append(f"values run from {low:g} to {high:g}: grey values rather than Hounsfield units?")
     elif low >= 0:
-        notes.append(
-            f"no value is below 0 (they run from {low:g} to {high:g}): Hounsfield units plus 1024?"
-        )
+        notes.append(f"no value is below 0 (they run from {low:g} to {high:g}): Hounsfield units plus 1024?")
     return notes
 
 

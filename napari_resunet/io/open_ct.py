@@ -20,4 +20,4 @@ def open_ct(path: Path, answers: InputAnswers | None = None, track: Track = sile
     """
     answers = answers or InputAnswers()
     volume = read_volume(path, spacing_mm=answers.spacing_mm, series=answers.series, track=track)
-    return volume.with_hu_offset(answers.hu_offset or 0)
+    return volume if answers.hu_offset is None else volume.with_hu_offset(answers.hu_offset)

@@ -72,12 +72,16 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({one_line(error)}); export the mask again") from error
+        raise InputError(
+            f"{path} cannot be read as JSON ({one_line(error)}); export the mask again"
+        ) from error
     if not isinstance(record, dict) or record.get("program") != PROGRAM:
         raise InputError(f"{path} was not written by {PROGRAM}; give the JSON beside an exported mask")
     version = record.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise InputError(f"{path} has format version {version}, newer than {FORMAT_VERSION}; update {PROGRAM}")
+        raise InputError(
+            f"{path} has format version {version}, newer than {FORMAT_VERSION}; update {PROGRAM}"
+        )
     return record
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,9 @@ def _read_stored(path: Path) -> _Stored:
             slope, intercept, calibrated = _calibration(tif)
             spacing, place = _stated(tif)
     except (tifffile.TiffFileError, OSError, ValueError, RuntimeError, KeyError, IndexError) as error:
-        raise InputError(f"{path} is damaged or not readable as TIFF ({one_line(error)}); export it again") from error
+        raise InputError(
+            f"{path} is damaged or not readable as TIFF ({one_line(error)}); export it again"
+        ) from error
     return _Stored(array, slope, intercept, spacing, place, (*notes, *calibrated))
 
 
@@ -132,28 +134,35 @@ def _only_series(tif: Any, path: Path) -> Any:
 
 
 def _require_complete(tif: Any, series: Any, pages: int, path: Path) -> None:
-    """Refuse a file that has fewer pages than it declares, or data beyond its end."""
+    """Refuse a file that declares more pages than it has, or data beyond its end."""
     page = series.keyframe
     require_room(int(series.nbytes), path, packed=page.compression != 1)
-    declared = {
-        "ImageJ": (tif.imagej_metadata or {}).get("images"),
-        "OME": ome_pages(tif.ome_metadata) if tif.is_ome else None,
-        "its shape": np.prod(tif.shaped_metadata[0]["shape"][:-2]) if tif.shaped_metadata else None,
-    }
-    planes = int(np.prod(series.shape[:-2]))
-    for who, count in declared.items():
-        if count is not None and planes < int(count):
-            raise InputError(
-                f"{path} is truncated: {planes} of the {int(count)} pages declared ({who}) are there; "
-                "copy or export it again"
-            )
-    ends = [
-        offset + count
-        for each in tif.pages
-        for offset, count in zip(each.dataoffsets, each.databytecounts, strict=False)
-    ]
-    if len(tif.pages) != pages or max(ends, default=0) > path.stat().st_size:
+    found, declared = (int(np.prod(each)) for each in ((pages, *page.shape[:-2]), series.shape[:-2]))
+    # more planes may hang on one page only, as ImageJ does with a large stack: then they must be in the file
+    if found < declared and pages == 1 and series.dataoffset is not None:
+        found = declared
+    # tifffile drops metadata that do not fit to the file, so these are asked too
+    if tif.is_ome:
+        declared = max(declared, ome_pages(tif.ome_metadata) or 0)
+    declared = max(declared, int((tif.imagej_metadata or {}).get("images", 0)))
+    if found < declared:
+        raise _truncated(path, found, declared)
+    ends = [start + count for each in tif.pages for start, count in _extents(each)]
+    if series.dataoffset is not None:
+        ends.append(series.dataoffset + series.nbytes)
+    if len(tif.pages) != pages or max(ends) > path.stat().st_size:
         raise InputError(f"{path} is truncated: pixels lie beyond its end; copy or export it again")
+
+
+def _extents(page: Any) -> Iterator[tuple[int, int]]:
+    """Yield where the pieces of a page start, and their lengths in bytes."""
+    return zip(page.dataoffsets, page.databytecounts, strict=False)
+
+
+def _truncated(path: Path, found: int, declared: int) -> InputError:
+    return InputError(
+        f"{path} is truncated: {found} of the {declared} pages it declares are there; copy or export it again"
+    )
 
 
 def _as_slices(series: Any, path: Path) -> tuple[npt.NDArray[Any], list[str]]:
@@ -198,9 +207,7 @@ def _ratio(value: tuple[int, int]) -> float:
     return value[0] / value[1] if value[1] else 0.0
 
 
-def _geometry(
-    stored: _Stored, path: Path, spacing_mm: Sequence[float] | None
-) -> tuple[Geometry, list[str]]:
+def _geometry(stored: _Stored, path: Path, spacing_mm: Sequence[float] | None) -> tuple[Geometry, list[str]]:
     place, spacing = stored.place, stored.spacing
     if place is not None and spacing is not None:
         if place.shape == stored.array.shape and np.allclose(place.spacing_mm, spacing, rtol=1e-4):

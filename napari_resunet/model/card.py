@@ -98,7 +98,7 @@ class ModelCard:
             fields = json.loads(text)
             version = fields.pop("format")
             fields.pop("use", None)
-        except (ValueError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError("the model card cannot be read") from error
         if version != FORMAT:
             raise CheckpointError(f"the model card has format {version}; this version reads format {FORMAT}")

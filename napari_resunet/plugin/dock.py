@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from magicgui.widgets import Label
+import napari.viewer
 from napari.utils.notifications import show_error
-from napari.viewer import Viewer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog, QInputDialog, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -17,6 +16,7 @@ from napari_resunet.plugin.panels.ct import CtPanel
 from napari_resunet.plugin.panels.export import ExportPanel
 from napari_resunet.plugin.panels.mask import MaskPanel
 from napari_resunet.plugin.panels.segment import SegmentPanel
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import InputAnswers
 
@@ -34,9 +34,10 @@ class LungSegmentation(QScrollArea):
         napari passes it in.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
-        self.session = Session(viewer)
+        # napari hands in a proxy, which gives a new proxy of a layer each time: identity would be lost
+        self.session = Session(getattr(viewer, "__wrapped__", viewer))
         self.ct = CtPanel(self.session, ask_folder=self.ask_folder, ask_file=self.ask_file)
         self.segment = SegmentPanel(self.session, ask_weights=self._ask_weights)
         self.mask = MaskPanel(self.session)
@@ -61,9 +62,7 @@ class LungSegmentation(QScrollArea):
             section.addWidget(panel.native)
             section.expand(animate=False)
             column.addWidget(section)
-        note = Label(value=RESEARCH_ONLY)
-        note.native.setWordWrap(True)
-        column.addWidget(note.native)
+        column.addWidget(text(RESEARCH_ONLY).native)
         self.setWidget(inside)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -106,12 +105,12 @@ class LungSegmentation(QScrollArea):
 
     def _ask_spacing(self, why: str) -> tuple[float, float, float] | None:
         question = f"{why}\n\nVoxel size in mm: between slices, between rows, between columns"
-        text, accepted = QInputDialog.getText(self, "Voxel size", question, text="1.0, 1.0, 1.0")
+        answer, accepted = QInputDialog.getText(self, "Voxel size", question, text="1.0, 1.0, 1.0")
         if not accepted:
             return None
         try:
-            z, y, x = (float(part) for part in text.split(","))
+            z, y, x = (float(part) for part in answer.split(","))
         except ValueError:
-            show_error(f"three numbers are needed, such as 2.5, 0.7, 0.7; got {text}")
+            show_error(f"three numbers are needed, such as 2.5, 0.7, 0.7; got {answer}")
             return None
         return z, y, x

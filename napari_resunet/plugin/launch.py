@@ -12,7 +12,7 @@ from napari_resunet.io.open_ct import open_ct
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.settings import InputAnswers
 
-PLUGIN, WIDGET = "napari-resunet", "Lung segmentation (Residual U-Net)"
+PLUGIN, WIDGET = "napari-resunet", "Residual U-Net lung segmentation"
 
 
 def show_widget(viewer: Viewer) -> LungSegmentation:
@@ -39,11 +39,10 @@ def open_window(source: Path, *, mask: Path | None = None, answers: InputAnswers
     InputError
         If CT or mask cannot be read, before any window opens.
     """
-    answers = answers or InputAnswers()
     volume = open_ct(source, answers)
     known = None if mask is None else read_mask(mask)
     session = show_widget(napari.Viewer(title="napari-resunet")).session
-    session.show_ct(volume, values_are_hu=answers.hu_offset is not None)
+    session.show_ct(volume)
     if known is not None:
         session.adopt_mask(known)
     napari.run()

@@ -86,6 +86,12 @@ def mask_layer(case: Case) -> Labels:
     return layer
 
 
+def can_be_ct(layer: Layer) -> bool:
+    """Whether a layer can hold a CT: a grey-scale image of slices that is not a result of ours."""
+    is_image = isinstance(layer, Image) and not layer.rgb and not layer.multiscale and layer.ndim in (2, 3)
+    return is_image and not isinstance(layer.metadata.get(KEY), Case)
+
+
 def volume_of(layer: Layer, *, spacing_mm: tuple[float, float, float] | None = None) -> Volume:
     """Return the CT that a layer shows.
 
@@ -103,7 +109,7 @@ def volume_of(layer: Layer, *, spacing_mm: tuple[float, float, float] | None = N
     SpacingUnknownError
         If it does not say how large its voxels are, and `spacing_mm` does not either.
     """
-    if not isinstance(layer, Image) or layer.rgb or layer.multiscale or layer.ndim not in (2, 3):
+    if not can_be_ct(layer):
         raise InputError(f"{layer.name} is not a grey-scale image of slices; choose the layer of the CT")
     known = layer.metadata.get(KEY)
     if (

@@ -5,12 +5,13 @@ It holds the one open case and its layers. Panels call it and listen to it; they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ class SessionEvents(SignalGroup):
     """What a session tells its panels."""
 
     case = Signal()  # another CT is open, or none
+    layers = Signal()  # layers came or went
     question = Signal(str)  # what only the user can know of the CT; empty once answered
     running = Signal(bool)
     progress = Signal(int, int, float)  # slices done, slices in all, seconds left
@@ -58,13 +60,16 @@ class Session:
         self.ct_layer: Image | None = None
         self.probability_layer: Image | None = None
         self.mask_layer: Labels | None = None
+        # what was painted on a CT is there again when the user comes back to it
+        self._cases: WeakKeyDictionary[Layer, Case] = WeakKeyDictionary()
         self._job: Job | None = None
         self._then: Callable[[], None] | None = None
         self._cleaning: Job | None = None
-        self._values_are_hu = False
         self._run: Run | None = None
         self._started = 0.0
+        viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
+        self._adopt_one_of(viewer.layers)
 
     # ---- the CT
 
@@ -73,19 +78,13 @@ class Session:
         if self._is_busy():
             return
         self._start(
-            _reading, path, answers or InputAnswers(), on_value=self._show_read, label=f"reading {path.name}"
+            _reading, path, answers or InputAnswers(), on_value=self.show_ct, label=f"reading {path.name}"
         )
 
-    def show_ct(self, volume: Volume, *, values_are_hu: bool = False) -> None:
+    def show_ct(self, volume: Volume) -> None:
         """Add a CT as a layer, and open it."""
         data, look, _ = ct_layer_data(volume)
-        layer = self.viewer.add_image(data, **look)
-        self._values_are_hu = values_are_hu
-        self.adopt(layer)
-
-    def _show_read(self, answer: tuple[Volume, InputAnswers]) -> None:
-        volume, answers = answer
-        self.show_ct(volume, values_are_hu=answers.hu_offset is not None)
+        self.adopt(self.viewer.add_image(data, **look))
 
     def adopt(self, layer: Layer | None, *, spacing_mm: tuple[float, float, float] | None = None) -> None:
         """Make a layer the open CT; if it is so already, nothing happens."""
@@ -93,19 +92,36 @@ class Session:
             return
         if self.is_running:
             self.cancel()
-        if layer is not self.ct_layer and not isinstance(layer.metadata.get(KEY), Volume):
-            self._values_are_hu = False
+        if self.ct_layer is not None:
+            self.sync()
         try:
-            volume = volume_of(layer, spacing_mm=spacing_mm)
+            case = self._cases.get(layer) or Case(volume_of(layer, spacing_mm=spacing_mm))
         except ResUNetError as error:
             self.events.failed.emit(error)
             return
-        self.case = Case(volume)
-        self.ct_layer, self.probability_layer, self.mask_layer = layer, None, None
-        self.case.events.mask.connect(self._on_mask)
-        self.case.events.probability.connect(self._on_probability)
+        self._let_go()
+        self._cases[layer] = self.case = case
+        self.ct_layer = layer
+        self.probability_layer, self.mask_layer = self._result_layers(case)
+        case.events.mask.connect(self._on_mask)
+        case.events.probability.connect(self._on_probability)
         self.events.case.emit()
         self._ask_about_hu()
+
+    def _let_go(self) -> None:
+        """Leave the open case as it is; it is found again when its CT layer is chosen."""
+        if self.case is not None:
+            self.case.events.mask.disconnect(self._on_mask)
+            self.case.events.probability.disconnect(self._on_probability)
+        self.case = self.ct_layer = self.probability_layer = self.mask_layer = None
+
+    def _result_layers(self, case: Case) -> tuple[Image | None, Labels | None]:
+        """Return the probability and the mask layer of a case that are still in the viewer."""
+        found: dict[type[Layer], Layer] = {}
+        for layer in self.viewer.layers:
+            if layer.metadata.get(KEY) is case:
+                found[type(layer)] = layer
+        return found.get(Image), found.get(Labels)
 
     def answer_hu(self, offset: float) -> None:
         """Take the user's word that the values are HU once `offset` is added."""
@@ -113,12 +129,13 @@ class Session:
             return
         layer, volume = self.ct_layer, self.case.volume.with_hu_offset(offset)
         layer.data, layer.metadata[KEY] = volume.axial, volume
-        self._values_are_hu, self.ct_layer = True, None
+        self._let_go()
+        del self._cases[layer]
         self.adopt(layer)
 
     def _ask_about_hu(self) -> None:
         question = ""
-        if self.case is not None and not self._values_are_hu:
+        if self.case is not None and not self.case.volume.hu_confirmed:
             try:
                 refuse_implausible_hu(self.case.volume.array)
             except InputError as error:
@@ -149,7 +166,6 @@ class Session:
             settings,
             slices,
             self.slice_in_view,
-            not self._values_are_hu,
             case.run,
             case.done.copy(),
         )
@@ -265,6 +281,7 @@ class Session:
         for job in (self._job, self._cleaning):
             if job is not None:
                 job.cancel()
+        self.viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
 
     # ---- layers and jobs
@@ -293,8 +310,20 @@ class Session:
     def _on_painted(self) -> None:
         self.events.painted.emit()
 
+    def _on_layer_inserted(self, event: Any) -> None:
+        self._adopt_one_of([event.value])
+        self.events.layers.emit()
+
+    def _adopt_one_of(self, layers: Iterable[Layer]) -> None:
+        """Open the newest CT that our reader brought; a layer of unknown origin waits to be chosen."""
+        for layer in reversed(list(layers)):
+            if isinstance(layer.metadata.get(KEY), Volume) and not self.is_running:
+                self.adopt(layer)
+                return
+
     def _on_layer_removed(self, event: Any) -> None:
         layer = event.value
+        self.events.layers.emit()
         if layer is self.mask_layer:
             self.sync()
             self.mask_layer = None
@@ -302,7 +331,7 @@ class Session:
             self.probability_layer = None
         elif layer is self.ct_layer:
             self.cancel()
-            self.case = self.ct_layer = self.probability_layer = self.mask_layer = None
+            self._let_go()
             self.events.case.emit()
 
     def _is_busy(self) -> bool:
@@ -331,8 +360,8 @@ class Session:
             then()
 
 
-def _reading(path: Path, answers: InputAnswers) -> Iterator[tuple[Volume, InputAnswers]]:
-    yield open_ct(path, answers), answers
+def _reading(path: Path, answers: InputAnswers) -> Iterator[Volume]:
+    yield open_ct(path, answers)
 
 
 def _predicting(
@@ -340,7 +369,6 @@ def _predicting(
     settings: PredictSettings,
     slices: tuple[int, int] | None,
     start: int,
-    check_hu: bool,
     earlier: Run | None,
     done: npt.NDArray[np.bool_],
 ) -> Iterator[tuple[Run, Any, int, int]]:
@@ -349,7 +377,7 @@ def _predicting(
         Prediction,
     )  # brings torch, which takes seconds: not at start-up
 
-    prediction = Prediction(volume, **asdict(settings), slices=slices, start=start, check_hu=check_hu)
+    prediction = Prediction(volume, **asdict(settings), slices=slices, start=start)
     if prediction.run == earlier:
         prediction.skip(done)
     seen, wanted = 0, sum(stop - first for first, stop in prediction.blocks)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from magicgui.widgets import Container, Label, PushButton, create_widget
-from napari.layers import Image
+from magicgui.widgets import ComboBox, Container, PushButton
 
 from napari_resunet.facts import describe
+from napari_resunet.plugin.layers import can_be_ct
+from napari_resunet.plugin.panels.text import fields, row, text
 from napari_resunet.plugin.session import Session
 
 if TYPE_CHECKING:
@@ -38,12 +39,11 @@ class CtPanel(Container):
         self.open_file = PushButton(
             text="Open file…", tooltip="Open NIfTI, TIFF, MetaImage, NRRD or a DICOM file."
         )
-        self.layer = create_widget(
-            annotation=Image, name="layer", label="CT layer", options={"nullable": True}
+        self.layer = ComboBox(
+            label="Layer", choices=self._ct_layers, nullable=True, tooltip="The layer of the CT."
         )
-        self.layer.tooltip = "The layer that holds the CT."
-        self.card = Label(value=_NO_CT)
-        self.question = Label(value="", visible=False)
+        self.card = text(_NO_CT)
+        self.question = text(visible=False)
         self.add_offset = PushButton(text="Subtract 1024", tooltip="The values are HU + 1024.", visible=False)
         self.are_hu = PushButton(
             text="They are HU", tooltip="The values are right as they are.", visible=False
@@ -54,17 +54,15 @@ class CtPanel(Container):
         ]
         super().__init__(
             widgets=[
-                _row(self.open_folder, self.open_file),
-                self.layer,
+                row(self.open_folder, self.open_file),
+                fields(self.layer),
                 self.card,
                 self.question,
-                _row(self.add_offset, self.are_hu),
-                _row(*self.windows),
+                row(self.add_offset, self.are_hu),
+                row(*self.windows),
             ],
             labels=False,
         )
-        for label in (self.card, self.question):
-            label.native.setWordWrap(True)
         self.open_folder.changed.connect(ask_folder)
         self.open_file.changed.connect(ask_file)
         self.layer.changed.connect(self._choose)
@@ -72,9 +70,13 @@ class CtPanel(Container):
         self.are_hu.changed.connect(self._confirm)
         for button in self.windows:
             button.changed.connect(partial(self._set_window, button.text))
+        session.events.layers.connect(self.layer.reset_choices)
         session.events.case.connect(self._show_case)
         session.events.question.connect(self._show_question)
         self._show_case()
+
+    def _ct_layers(self, _widget: object) -> list[Layer]:
+        return [layer for layer in self.session.viewer.layers if can_be_ct(layer)]
 
     def _choose(self, layer: Layer | None) -> None:
         self.session.adopt(layer)
@@ -91,17 +93,14 @@ class CtPanel(Container):
 
     def _show_case(self) -> None:
         case = self.session.case
+        with self.layer.changed.blocked():
+            self.layer.reset_choices()
+            self.layer.value = self.session.ct_layer
         self.card.value = _NO_CT if case is None else "\n".join([describe(case.volume), *case.volume.notes])
         for button in self.windows:
             button.enabled = case is not None
 
-    def _show_question(self, text: str) -> None:
-        self.question.value = text
+    def _show_question(self, question: str) -> None:
+        self.question.value = question
         for widget in (self.question, self.add_offset, self.are_hu):
-            widget.visible = bool(text)
-
-
-def _row(*widgets: PushButton) -> Container:
-    row = Container(widgets=widgets, layout="horizontal", labels=False)
-    row.margins = (0, 0, 0, 0)
-    return row
+            widget.visible = bool(question)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from magicgui.widgets import CheckBox, Container, Label, PushButton
+from magicgui.widgets import CheckBox, Container, PushButton
 
 from napari_resunet.plugin.forms import field_widget
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import MaskSettings
 
@@ -31,9 +32,8 @@ class ExportPanel(Container):
         self.export = PushButton(
             text="Export mask…", tooltip="NIfTI, TIFF, NRRD or MetaImage, by the ending you give."
         )
-        self.receipt = Label(value="")
+        self.receipt = text()
         super().__init__(widgets=[self.split, self.probability, self.export, self.receipt], labels=False)
-        self.receipt.native.setWordWrap(True)
         self.split.text = "Label right lung 1 and left lung 2"
         self.export.changed.connect(self._export)
         session.events.case.connect(self._show_case)

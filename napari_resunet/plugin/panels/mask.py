@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from magicgui.widgets import Container, Label
+from magicgui.widgets import Container
 from qtpy.QtCore import QTimer
 
 from napari_resunet.plugin.forms import field_widget
+from napari_resunet.plugin.panels.text import fields, text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import MaskSettings
 
@@ -25,13 +26,10 @@ class MaskPanel(Container):
         self.session = session
         self.threshold = field_widget(MaskSettings, "threshold", widget_type="FloatSlider")
         self.clean = field_widget(MaskSettings, "clean")
-        self.size = Label(label="Lungs", value="–", tooltip="Volume of the mask as it is shown.")
-        self.edited = Label(
-            label="By hand", value="–", tooltip="Voxels you set: no threshold and no run changes them."
-        )
-        hint = Label(value="Paint in the layer “lung mask”: 2 brush, 1 erase, 4 fill, Ctrl+Z undo.")
-        hint.native.setWordWrap(True)
-        super().__init__(widgets=[self.threshold, self.clean, self.size, self.edited, hint])
+        self.figures = text(tooltip="What you set by hand is kept: no threshold and no run changes it.")
+        hint = text("Paint in the layer “lung mask”: keys 1 erase, 2 brush, 4 fill; Ctrl+Z undo.")
+        super().__init__(widgets=[fields(self.threshold), self.clean, self.figures, hint], labels=False)
+        self.clean.text = self.clean.label
         self._rest = QTimer(self.native)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
@@ -57,11 +55,10 @@ class MaskPanel(Container):
     def _show_figures(self) -> None:
         case = self.session.case
         if case is None:
-            self.size.value = self.edited.value = "–"
+            self.figures.value = ""
             return
         self.session.sync()
-        self.size.value = f"{case.volume_ml:.0f} ml"
-        self.edited.value = f"{case.voxels_edited} voxels"
+        self.figures.value = f"Lungs {case.volume_ml:,.0f} ml; {case.voxels_edited:,} voxels set by hand"
 
     def _show_case(self) -> None:
         case = self.session.case

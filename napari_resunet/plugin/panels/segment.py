@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from magicgui.widgets import ComboBox, Container, Label, ProgressBar, PushButton, SpinBox
+from magicgui.widgets import ComboBox, Container, ProgressBar, PushButton, SpinBox
 
 from napari_resunet.errors import ResUNetError
 from napari_resunet.model.card import builtin_models, read_card
 from napari_resunet.plugin.forms import field_widget
+from napari_resunet.plugin.panels.text import fields, row, text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import PredictSettings
 
@@ -35,7 +36,7 @@ class SegmentPanel(Container):
         self.model = ComboBox(
             name="model", label="Model", choices=[*builtin_models(), OTHER_FILE], tooltip=tip
         )
-        self.model_card = Label(value="")
+        self.model_card = text()
         self.device = field_widget(PredictSettings, "device")
         self.grid = field_widget(PredictSettings, "grid")
         self.slices = ComboBox(
@@ -50,25 +51,18 @@ class SegmentPanel(Container):
             text="Cancel", tooltip="Stop; finished slices stay, and the next run goes on from there."
         )
         self.bar = ProgressBar(value=0, max=1, visible=False)
-        self.status = Label(value="")
-        buttons = Container(widgets=[self.start, self.stop], layout="horizontal", labels=False)
-        buttons.margins = (0, 0, 0, 0)
+        self.status = text()
         super().__init__(
             widgets=[
-                self.model,
+                fields(self.model),
                 self.model_card,
-                self.device,
-                self.grid,
-                self.slices,
-                self.first,
-                self.last,
-                buttons,
+                fields(self.device, self.grid, self.slices, self.first, self.last),
+                row(self.start, self.stop),
                 self.bar,
                 self.status,
-            ]
+            ],
+            labels=False,
         )
-        for label in (self.model_card, self.status):
-            label.native.setWordWrap(True)
         self.model.changed.connect(self._choose_model)
         self.slices.changed.connect(self._show_range)
         self.start.changed.connect(self._run)
@@ -118,7 +112,9 @@ class SegmentPanel(Container):
         self.model_card.value = (
             f"{card.name} {card.version}, preset {card.preset}, width {card.network.width}"
         )
-        self.model_card.tooltip = "\n\n".join(text for text in (card.definition, card.training_data) if text)
+        self.model_card.tooltip = "\n\n".join(
+            words for words in (card.definition, card.training_data) if words
+        )
 
     def _show_range(self) -> None:
         self.first.visible = self.last.visible = self.slices.value == RANGE
@@ -147,5 +143,5 @@ class SegmentPanel(Container):
         self.bar.max, self.bar.value = wanted, seen
         self._say(f"{seen} of {wanted} slices, {seconds_left:.0f} s left")
 
-    def _say(self, text: str) -> None:
-        self.status.value = text
+    def _say(self, line: str) -> None:
+        self.status.value = line

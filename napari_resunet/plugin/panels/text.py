@@ -1,0 +1,34 @@
+"""Lines of text in a panel: wrapped, on the left, as high as they need."""
+
+from __future__ import annotations
+
+from magicgui.widgets import Container, Label, Widget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QSizePolicy
+
+
+def text(value: str = "", *, tooltip: str = "", visible: bool = True) -> Label:
+    """Return a label that wraps."""
+    label = Label(value=value, tooltip=tooltip, visible=visible)
+    label.native.setWordWrap(True)
+    label.native.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+    label.native.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
+    policy.setHeightForWidth(True)
+    label.native.setSizePolicy(policy)
+    return label
+
+
+def row(*widgets: Widget) -> Container:
+    """Return widgets side by side."""
+    return _bare(Container(widgets=widgets, layout="horizontal", labels=False))
+
+
+def fields(*widgets: Widget) -> Container:
+    """Return widgets one below the other, each with its label."""
+    return _bare(Container(widgets=widgets))
+
+
+def _bare(container: Container) -> Container:
+    container.margins = (0, 0, 0, 0)
+    return container
