@@ -26,7 +26,7 @@ def split_right_left(
     """Tell the right lung from the left.
 
     The mask is worn down until its core falls into two parts side by side; every voxel then goes with the nearer
-    part. Where it never does, as with one lung alone, the body's midline decides.
+    part. Where it never does, as with one lung alone, each piece goes with the side of the body its centre is on.
 
     Parameters
     ----------
@@ -50,14 +50,18 @@ def split_right_left(
     steps = (1, *(max(1, round(_COARSE_MM / mm)) for mm in spacing_mm[1:]))
     coarse = inside[:, :: steps[1], :: steps[2]]
     coarse_mm = tuple(mm * step for mm, step in zip(spacing_mm, steps, strict=True))
-    is_left = _nearer_left(coarse, coarse_mm, midline=(midline - box[2].start) / steps[2])
-    fine = is_left.repeat(steps[1], axis=1).repeat(steps[2], axis=2)[:, : inside.shape[1], : inside.shape[2]]
-    result[box] = np.where(inside, np.where(_whole_pieces(inside, fine), LEFT, RIGHT), 0)
+    nearer = _nearer_left(coarse, coarse_mm)
+    if nearer is None:
+        is_left = _beyond_midline(inside, midline - box[2].start)
+    else:
+        fine = nearer.repeat(steps[1], axis=1).repeat(steps[2], axis=2)
+        is_left = _whole_pieces(inside, fine[:, : inside.shape[1], : inside.shape[2]])
+    result[box] = np.where(inside, np.where(is_left, LEFT, RIGHT), 0)
     return result
 
 
-def _nearer_left(mask: Bools, spacing_mm: tuple[float, ...], *, midline: float) -> Bools:
-    """Say of every voxel in the box, lung or not, whether it goes with the left lung."""
+def _nearer_left(mask: Bools, spacing_mm: tuple[float, ...]) -> Bools | None:
+    """Say of every voxel in the box, lung or not, whether it goes with the left lung; None if there are not two."""
     depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
     for erosion in np.arange(0, _EROSION_MOST_MM, _EROSION_STEP_MM):
         cores = _two_cores(depth > erosion, spacing_mm)
@@ -66,8 +70,15 @@ def _nearer_left(mask: Bools, spacing_mm: tuple[float, ...], *, midline: float) 
                 cores == 0, sampling=spacing_mm, return_distances=False, return_indices=True
             )
             return np.asarray(cores[tuple(nearest)] == LEFT)
-    on_the_left = float(np.nonzero(mask)[2].mean()) > midline
-    return np.full(mask.shape, on_the_left)
+    return None
+
+
+def _beyond_midline(mask: Bools, midline: float) -> Bools:
+    """Say of every voxel whether the centre of its piece lies beyond the midline, on the patient's left."""
+    labels, sizes = label_pieces(mask)
+    columns = np.broadcast_to(np.arange(mask.shape[2], dtype=float), mask.shape)
+    centres = np.bincount(labels.ravel(), weights=columns.ravel()) / np.maximum(sizes, 1)
+    return np.asarray((centres > midline)[labels])
 
 
 def _two_cores(core: Bools, spacing_mm: tuple[float, ...]) -> npt.NDArray[np.uint8] | None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK
 
-from napari_resunet.errors import GeometryError, InputError, OutputError
+from napari_resunet.errors import GeometryError, InputError, OutputError, SpacingUnknownError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.hounsfield import as_hu, as_labels
 from napari_resunet.io.itk_header import data_files, read_text_header, states_orientation, states_spacing
@@ -148,9 +148,10 @@ def _geometry(
     spacing[:used], origin[:used] = image.GetSpacing()[:used], image.GetOrigin()[:used]
     if not states_spacing(fields):
         if spacing_mm is None:
-            notes.append("SPACING UNKNOWN: the file does not say how large its voxels are; taken as 1 mm")
-        else:
-            spacing = np.array(tuple(spacing_mm)[::-1], dtype=np.float64)
+            raise SpacingUnknownError(
+                f"{path} does not say how large its voxels are; give the spacing in mm (--spacing Z,Y,X or spacing_mm=)"
+            )
+        spacing = np.array(tuple(spacing_mm)[::-1], dtype=np.float64)
     elif used < 3:
         spacing[2] = 1.0 if spacing_mm is None else spacing_mm[0]
         notes.append(f"a single slice without a thickness: taken as {spacing[2]:g} mm")

@@ -52,6 +52,8 @@ class LungSegmentation(QScrollArea):
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.setSpacing(0)
         for title, panel in (
             ("1  CT", self.ct),
             ("2  Segment", self.segment),
@@ -59,6 +61,7 @@ class LungSegmentation(QScrollArea):
             ("4  Export", self.export),
         ):
             section = QCollapsible(title)
+            section.content().layout().setContentsMargins(2, 0, 2, 0)
             section.addWidget(panel.native)
             section.expand(animate=False)
             column.addWidget(section)

@@ -42,6 +42,7 @@ class Job:
             generator,
             *arguments,
             _start_thread=False,
+            _ignore_errors=True,  # else raised in the event loop too, where nobody can catch it
             _progress={"total": total, "desc": label},
         )
         self._worker.yielded.connect(on_value)

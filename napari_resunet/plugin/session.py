@@ -40,7 +40,7 @@ class SessionEvents(SignalGroup):
     progress = Signal(int, int, float)  # slices done, slices in all, seconds left
     mask = Signal()
     painted = Signal()
-    said = Signal(str)  # a line of good news
+    ran = Signal(str)  # how a run ended
     failed = Signal(object)  # an error
 
 
@@ -148,6 +148,11 @@ class Session:
     def is_running(self) -> bool:
         return self._job is not None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing at all is at work, not even the clean-up."""
+        return self._job is None and self._cleaning is None
+
     def run(self, settings: PredictSettings, slices: tuple[int, int] | None = None) -> None:
         """Run the network over the open CT, from the slice in view outwards.
 
@@ -202,7 +207,7 @@ class Session:
 
     def _after_run(self, case: Case) -> None:
         if case is self.case:
-            self.events.said.emit(f"{int(case.done.sum())} of {len(case.done)} slices segmented")
+            self.events.ran.emit(f"{int(case.done.sum())} of {len(case.done)} slices segmented")
             self.settle()
 
     # ---- the mask
@@ -273,7 +278,6 @@ class Session:
         except ResUNetError as error:
             self.events.failed.emit(error)
             return None
-        self.events.said.emit(str(receipt))
         return receipt
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ class SegmentPanel(Container):
         session.events.case.connect(self._show_case)
         session.events.running.connect(self._show_running)
         session.events.progress.connect(self._show_progress)
-        session.events.said.connect(self._say)
+        session.events.ran.connect(self._say)
         self._show_card()
         self._show_range()
         self._show_case()

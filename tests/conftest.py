@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from napari_resunet.phantom import Phantom, make_phantom
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def chest() -> Phantom:
+    """A small made-up chest: fast, and with lungs the shipped weights find."""
+    return make_phantom(shape=(28, 96, 96), spacing_mm=(11.0, 3.8, 3.8))
+
+
+@pytest.fixture(scope="session")
+def real_ct() -> Path:
+    """The folder of real CT, where there is one."""
+    folder = os.environ.get("NAPARI_RESUNET_DATA")
+    if not folder:
+        pytest.skip("NAPARI_RESUNET_DATA does not name a folder of real CT")
+    return Path(folder)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+from napari_resunet.case import Case
+from napari_resunet.errors import InputError, SpacingUnknownError
+from napari_resunet.geometry import Geometry
+from napari_resunet.plugin.layers import (
+    KEY,
+    UnitProbability,
+    can_be_ct,
+    ct_layer_data,
+    mask_layer,
+    probability_layer,
+    volume_of,
+)
+from napari_resunet.volume import Volume
+
+
+def flipped_volume() -> Volume:
+    """4 slices of 3 x 2, rows running to the front and columns to the right, as NIfTI files often have them."""
+    matrix = np.array([[0, 0, -0.7, 70], [0, -0.8, 0, 80], [2.5, 0, 0, -100], [0, 0, 0, 1]], dtype=float)
+    array = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
+    return Volume(array, Geometry((4, 3, 2), matrix))
+
+
+def test_a_ct_layer_lies_in_mm_along_the_patients_axes_front_up_and_right_on_the_left() -> None:
+    volume = flipped_volume()
+    data, look, kind = ct_layer_data(volume)
+    layer = Image(data, **look)
+    assert kind == "image"
+    assert np.array_equal(layer.scale, (2.5, 0.8, 0.7))
+    # the voxel shown first is the last of each flipped row and column
+    assert layer.data[0, 0, 0] == volume.array[0, 2, 1]
+    assert np.allclose(layer.translate, (-100, 80 - 2 * 0.8, 70 - 0.7))
+    assert [str(u) for u in layer.units] == ["millimeter"] * 3
+    assert layer.axis_labels == ("z", "y", "x")
+
+
+def test_a_ct_layer_shows_the_volume_itself_and_no_copy_of_it() -> None:
+    volume = flipped_volume()
+    assert np.shares_memory(ct_layer_data(volume)[0], volume.array)
+
+
+def test_the_volume_of_a_layer_of_ours_is_the_one_it_was_made_from() -> None:
+    volume = flipped_volume()
+    data, look, _ = ct_layer_data(volume)
+    assert volume_of(Image(data, **look)) is volume
+
+
+def test_a_foreign_layer_gives_a_volume_with_the_layers_scale() -> None:
+    layer = Image(np.zeros((3, 4, 5), dtype=np.int16), scale=(5, 0.7, 0.7))
+    assert volume_of(layer).geometry.spacing_mm == (5.0, 0.7, 0.7)
+    assert "assumed" in volume_of(layer).notes[0]
+
+
+def test_a_foreign_layer_without_scale_is_not_given_one() -> None:
+    layer = Image(np.zeros((3, 4, 5), dtype=np.int16), name="stack")
+    with pytest.raises(SpacingUnknownError, match="stack does not say how large its voxels are"):
+        volume_of(layer)
+    assert volume_of(layer, spacing_mm=(3, 1, 1)).geometry.spacing_mm == (3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Labels(np.zeros((3, 4, 5), dtype=np.uint8)),
+        Image(np.zeros((3, 4, 5, 3), dtype=np.uint8), rgb=True),
+        Image([np.zeros((8, 8, 8)), np.zeros((4, 4, 4))], multiscale=True),
+    ],
+    ids=["labels", "rgb", "multiscale"],
+)
+def test_what_cannot_be_a_ct_is_not_offered_and_refused(layer) -> None:
+    assert not can_be_ct(layer)
+    with pytest.raises(InputError, match="not a grey-scale image of slices"):
+        volume_of(layer)
+
+
+def test_probabilities_are_kept_as_bytes_and_seen_from_0_to_1() -> None:
+    quantised = np.array([[[0, 51, 255]]], dtype=np.uint8)
+    seen = UnitProbability(quantised)
+    assert seen[0].dtype == np.float32
+    assert np.allclose(seen[0], [[0, 0.2, 1]])
+    assert np.allclose(np.asarray(seen), [[[0, 0.2, 1]]])
+    quantised[0, 0, 0] = 255  # what comes later is seen at once
+    assert seen[0, 0, 0] == 1
+
+
+def test_painting_in_the_mask_layer_paints_in_the_case() -> None:
+    case = Case(flipped_volume())
+    layer = mask_layer(case)
+    layer.data_setitem((np.array([1]), np.array([0]), np.array([1])), 1)
+    assert case.mask[1, 0, 1] == 1
+    assert layer.metadata[KEY] is case
+
+
+def test_a_result_cannot_be_taken_for_a_ct() -> None:
+    assert not can_be_ct(probability_layer(Case(flipped_volume())))
