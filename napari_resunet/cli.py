@@ -314,16 +314,24 @@ def view(
     context.obj(source, mask=mask, answers=InputAnswers(_spacing(spacing), series, hu_offset))
 
 
-@app.callback()
-def _common(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 `run` sees to it
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         import napari_resunet
 
         print(napari_resunet.__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Hold the options that every command has."""
 
 
 def _has_display() -> bool:

@@ -88,6 +88,7 @@ def _draw_slice(
     low, high = LUNG_WINDOW_HU
     axis.imshow(hu, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
     for label, colour in ((1, RIGHT_COLOUR), (2, LEFT_COLOUR)):
-        if (labels == label).any() and not (labels == label).all():
+        # a CT of one slice is one line in the coronal picture, and has no contour there
+        if min(labels.shape) > 1 and (labels == label).any() and not (labels == label).all():
             axis.contour(labels == label, levels=[0.5], colors=colour, linewidths=1.2)
     axis.set_title(caption, color="white", fontsize=10)

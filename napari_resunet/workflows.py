@@ -99,14 +99,13 @@ def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> di
     """
     results = evaluate(read_mask(mask), read_mask(reference))
     if table is not None:
-        _append_rows(
-            table,
-            [
-                {"mask": mask.name, "reference": reference.name, "lung": k, **asdict(v)}
-                for k, v in results.items()
-            ],
-        )
+        _append_rows(table, [_row(mask, reference, lung, overlap) for lung, overlap in results.items()])
     return results
+
+
+def _row(mask: Path, reference: Path, lung: str, overlap: Overlap) -> dict[str, Any]:
+    figures = {name: round(value, 6) for name, value in asdict(overlap).items()}
+    return {"mask": mask.name, "reference": reference.name, "lung": lung, **figures}
 
 
 def demo(

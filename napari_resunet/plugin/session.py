@@ -5,6 +5,7 @@ It holds the one open case and its layers. Panels call it and listen to it; they
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -28,6 +29,8 @@ from napari_resunet.plugin.jobs import Generator, Job
 from napari_resunet.plugin.layers import KEY, ct_layer_data, mask_layer, probability_layer, volume_of
 from napari_resunet.settings import InputAnswers, PredictSettings
 from napari_resunet.volume import Mask, Run, Volume
+
+_log = logging.getLogger(__name__)
 
 
 class SessionEvents(SignalGroup):
@@ -64,6 +67,7 @@ class Session:
         self._cases: WeakKeyDictionary[Layer, Case] = WeakKeyDictionary()
         self._job: Job | None = None
         self._then: Callable[[], None] | None = None
+        self._error: Exception | None = None
         self._cleaning: Job | None = None
         self._run: Run | None = None
         self._started = 0.0
@@ -352,16 +356,25 @@ class Session:
         label: str,
     ) -> None:
         self._then = then
-        failed, end = self.events.failed.emit, self._on_job_end
-        self._job = Job(generator, *arguments, on_value=on_value, on_error=failed, on_end=end, label=label)
+        ears = {"on_value": on_value, "on_error": self._note_error, "on_end": self._on_job_end}
+        self._job = Job(generator, *arguments, **ears, label=label)
         self.events.running.emit(True)
         self._job.start()
 
+    def _note_error(self, error: Exception) -> None:
+        if not isinstance(error, ResUNetError):
+            _log.error("a job failed", exc_info=error)
+        # told when the job has ended: whoever hears of it may want to start the next one
+        self._error = error
+
     def _on_job_end(self) -> None:
         self._job, then, self._then = None, self._then, None
+        error, self._error = self._error, None
         self.events.running.emit(False)
         if then is not None:
             then()
+        if error is not None:
+            self.events.failed.emit(error)
 
 
 def _reading(path: Path, answers: InputAnswers) -> Iterator[Volume]:

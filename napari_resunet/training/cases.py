@@ -110,6 +110,6 @@ def _read_tables(folder: Path) -> dict[Path, dict[str, str]]:
     for table in [*folder.glob("*.csv"), *folder.parent.glob("*.csv")]:
         with table.open(newline="") as file:
             for row in csv.DictReader(file):
-                if "file" in row and "patient" in row:
+                if row.get("file") and "patient" in row:
                     entries[(table.parent / row["file"]).resolve()] = row
     return entries

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from napari_resunet.errors import CheckpointError
+from napari_resunet.errors import CheckpointError, InputError
 from napari_resunet.model.card import ModelCard
 from napari_resunet.model.checkpoint import load_state, save_model, save_state
 from napari_resunet.model.device import Device
@@ -97,7 +97,18 @@ def train(
     -------
     list of Progress
         The curve.
+
+    Raises
+    ------
+    InputError
+        If no validation case holds lung.
+    CheckpointError
+        If a training of that name was begun with other settings.
     """
+    if not any(case.lungs.any() for case in validation):
+        raise InputError(
+            "no validation case holds lung, so that no step can be called the best; add one that does"
+        )
     folder = model_path.with_suffix(".run")
     folder.mkdir(parents=True, exist_ok=True)
     learner = _Learner(card, settings, device)

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import napari_resunet as nru
+from napari_resunet import cli
+from napari_resunet.geometry import Geometry
+from napari_resunet.io.dicom_series import write_ct_series
+from napari_resunet.settings import InputAnswers
+from napari_resunet.volume import Mask
+
+
+class Window:
+    """Stands for napari, and remembers how it was opened."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple] = []
+
+    def __call__(self, *arguments, **options) -> None:
+        self.opened.append((arguments, options))
+
+
+@pytest.fixture
+def window() -> Window:
+    return Window()
+
+
+@pytest.fixture
+def command(window):
+    def run(*arguments: object) -> int:
+        return cli.run([str(a) for a in arguments], open_window=window)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def dicom(chest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dicom") / "ct"
+    write_ct_series(chest.volume, folder)
+    return folder
+
+
+def test_segment_writes_the_mask_its_sidecar_and_one_line(
+    command, dicom: Path, tmp_path: Path, capsys
+) -> None:
+    assert command("segment", dicom, "-o", tmp_path / "lungs.nii.gz", "--device", "cpu") == 0
+    out, _ = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert "same grid as ct" in out
+    sidecar = json.loads((tmp_path / "lungs.json").read_text())
+    assert sidecar["history"]["mask"] == {"clean": True, "split": False, "threshold": 0.5}
+    assert sidecar["history"]["run"]["device"] == "cpu"
+
+
+def test_segment_gives_the_bytes_that_the_api_gives(command, chest, dicom: Path, tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--threshold", "0.4", "--no-clean", "--split", "--grid", "256"]
+    assert command("segment", dicom, "-o", tmp_path / "cli.nii.gz", *options) == 0
+    prob = nru.predict(nru.read_volume(dicom), device="cpu", grid=256)
+    nru.write_mask(nru.to_mask(prob, threshold=0.4, clean=False, split=True), tmp_path / "api.nii.gz")
+    assert (tmp_path / "cli.nii.gz").read_bytes() == (tmp_path / "api.nii.gz").read_bytes()
+
+
+def test_segment_runs_only_the_slices_asked_for(command, dicom: Path, tmp_path: Path) -> None:
+    assert command("segment", dicom, "-o", tmp_path / "m.tif", "--slices", "10:12", "--no-clean") == 0
+    filled = nru.read_mask(tmp_path / "m.tif").array.any(axis=(1, 2))
+    assert np.flatnonzero(filled).tolist() == [10, 11]
+
+
+def test_segment_writes_probabilities_and_a_picture_where_asked(command, dicom: Path, tmp_path: Path) -> None:
+    probability, picture = tmp_path / "p.nii.gz", tmp_path / "p.png"
+    options = ["--probability", probability, "--picture", picture]
+    assert command("segment", dicom, "-o", tmp_path / "m.nii.gz", *options) == 0
+    assert np.asarray(nib.load(probability).dataobj).max() == pytest.approx(1)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["segment", "nothing.nii.gz", "-o", "m.nii.gz"], 3, "nothing.nii.gz"),
+        (["segment", "{ct}", "-o", "m.nii.gz", "--model", "none"], 3, "no model 'none'"),
+        (["segment", "{ct}", "-o", "m.nii.gz", "--slices", "0:99"], 3, "slices 0:99 are not in"),
+        (["segment", "{ct}", "-o", "nowhere/m.nii.gz"], 4, "nowhere does not exist"),
+        (["segment", "{ct}", "-o", "m.jpg"], 4, "m.jpg"),
+        (["segment", "{ct}"], 2, "--output"),
+        (["segment", "{ct}", "-o", "m.nii.gz", "--threshold", "2"], 2, "threshold"),
+        (["segment", "{ct}", "-o", "m.nii.gz", "--slices", "abc"], 2, "40:60"),
+        (["segment", "{ct}", "-o", "m.nii.gz", "--spacing", "1,2"], 2, "2.5,0.7,0.7"),
+        (["evaluate", "{ct}", "{ct}"], 3, "is DICOM"),
+        (["train", "{ct}", "-o", "m.pt"], 3, ".safetensors"),
+        (["train", "{ct}", "-o", "m.safetensors", "--card", "none.json"], 3, "none.json"),
+        (["info", "nothing.nii.gz"], 3, "nothing.nii.gz"),
+    ],
+)
+def test_what_is_refused_gives_one_line_and_an_exit_code(
+    command, dicom: Path, tmp_path: Path, monkeypatch, capsys, arguments: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(*(a.format(ct=dicom) for a in arguments)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    if code in (3, 4):
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+    assert not list(tmp_path.glob("m.*"))
+
+
+def test_debug_shows_the_traceback(command, capsys) -> None:
+    assert command("--debug", "segment", "nothing.nii.gz", "-o", "m.nii.gz") == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_with_130_and_writes_nothing(
+    command, dicom: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from napari_resunet.inference import predict
+
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "slice_probabilities", interrupted)
+    assert command("segment", dicom, "-o", tmp_path / "m.nii.gz") == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_that_are_not_hu_are_refused_with_the_remedy_which_works(
+    command, chest, tmp_path: Path, capsys
+) -> None:
+    array = (chest.volume.array.astype(np.int32) + 1024).astype(np.int16)
+    nib.save(nib.Nifti1Image(array.T, chest.volume.geometry.ras_affine), tmp_path / "ct.nii.gz")
+    assert command("segment", tmp_path / "ct.nii.gz", "-o", tmp_path / "m.nii.gz") == 3
+    assert "HU offset of -1024" in capsys.readouterr().err
+    assert (
+        command("segment", tmp_path / "ct.nii.gz", "-o", tmp_path / "m.nii.gz", "--hu-offset", "-1024") == 0
+    )
+    assert np.array_equal(
+        nru.read_mask(tmp_path / "m.nii.gz").array, nru.to_mask(nru.predict(chest.volume)).array
+    )
+
+
+def two_masks(folder: Path) -> tuple[Path, Path]:
+    """One of 4 voxels, one of 4 that shares 2 of them; voxels are 10 x 10 x 10 mm = 1 ml."""
+    geometry = Geometry.from_spacing((1, 2, 4), (10, 10, 10))
+    first, second = np.zeros((2, 1, 2, 4), dtype=np.uint8)
+    first[0, 0], second[0, :, :2] = 1, 1
+    nru.write_mask(Mask(first, geometry), folder / "a.nii.gz")
+    nru.write_mask(Mask(second, geometry), folder / "b.nii.gz")
+    return folder / "a.nii.gz", folder / "b.nii.gz"
+
+
+def test_evaluate_prints_dice_and_iou_and_adds_rows_to_a_table(command, tmp_path: Path, capsys) -> None:
+    mask, reference = two_masks(tmp_path)
+    for _ in range(2):
+        assert command("evaluate", mask, reference, "--csv", tmp_path / "t.csv") == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line == "lungs: Dice 0.5000, IoU 0.3333, 4.0 ml, reference 4.0 ml"
+    rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert rows[0] == "mask,reference,lung,dice,iou,volume_ml,reference_ml"
+    assert rows[1] == rows[2] == "a.nii.gz,b.nii.gz,lungs,0.5,0.333333,4.0,4.0"
+
+
+def test_a_table_that_cannot_be_written_exits_with_4(command, tmp_path: Path) -> None:
+    mask, reference = two_masks(tmp_path)
+    assert command("evaluate", mask, reference, "--csv", tmp_path / "no" / "t.csv") == 4
+
+
+def test_info_tells_of_the_machine_a_ct_and_a_model_in_words_and_json(command, dicom: Path, capsys) -> None:
+    assert command("info") == 0
+    assert "precision: " in capsys.readouterr().out
+    assert command("info", dicom, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["shape (z, y, x)"] == [28, 96, 96]
+    assert facts["format"] == "DICOM"
+    assert command("info", "lung-ct", "--json") == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["preset"] == "paper"
+    assert card["window_hu"] == [-1000, 400]
+    assert "research use only" in card["use"]
+
+
+def test_view_opens_the_window_with_the_ct_the_mask_and_the_answers(command, window, tmp_path: Path) -> None:
+    assert command("view", "ct.tif", "--mask", "m.tif", "--spacing", "5,1,1", "--hu-offset", "-1024") == 0
+    answers = InputAnswers(spacing_mm=(5, 1, 1), hu_offset=-1024)
+    assert window.opened == [((Path("ct.tif"),), {"mask": Path("m.tif"), "answers": answers})]
+
+
+def test_the_demo_does_the_whole_job_and_finds_the_lungs(command, window, tmp_path: Path, capsys) -> None:
+    assert command("demo", tmp_path / "demo", "--no-window") == 0
+    made = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert {"ct", "lungs.nii.gz", "lungs.tif", "lungs.json", "lungs.png", "truth.nii.gz"} <= made
+    out = capsys.readouterr().out
+    dice = float(out.partition("chest: ")[2].split()[0])
+    assert dice > 0.97
+    assert not window.opened
+    truth = nru.read_mask(tmp_path / "demo" / "truth.nii.gz")
+    assert nru.evaluate(nru.read_mask(tmp_path / "demo" / "lungs.nii.gz"), truth)[
+        "lungs"
+    ].dice == pytest.approx(dice, abs=1e-4)
+
+
+def test_the_demo_opens_the_window_where_there_is_a_display(
+    command, window, tmp_path: Path, monkeypatch
+) -> None:
+    from napari_resunet import workflows
+
+    result = {"receipt": "written", "dice": 1.0, "ml": {"right": 1.0, "left": 1.0}}
+    monkeypatch.setattr(workflows, "demo", lambda *_, **__: result)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert command("demo", tmp_path) == 0
+    assert not window.opened
+    monkeypatch.setenv("DISPLAY", ":7")
+    assert command("demo", tmp_path) == 0
+    assert window.opened == [((tmp_path / "ct",), {"mask": tmp_path / "lungs.nii.gz"})]
+
+
+def test_train_makes_a_model_that_segments(command, chest, tmp_path: Path, capsys) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    affine = chest.volume.geometry.ras_affine
+    for patient in ("p1", "p2"):
+        nib.save(nib.Nifti1Image(chest.volume.array.T, affine), data / f"{patient}_ct.nii.gz")
+        nib.save(
+            nib.Nifti1Image((chest.mask.array > 0).astype(np.uint8).T, affine),
+            data / f"{patient}_lungs.nii.gz",
+        )
+    (tmp_path / "card.json").write_text('{"name": "tiny", "training_data": "a made-up chest"}')
+    settings = [
+        "--steps",
+        3,
+        "--width",
+        4,
+        "--grid",
+        32,
+        "--batch",
+        2,
+        "--validate-every",
+        2,
+        "--device",
+        "cpu",
+    ]
+    model = tmp_path / "tiny.safetensors"
+    assert command("train", data, "-o", model, "--card", tmp_path / "card.json", *settings) == 0
+    assert "of 3; curve in" in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "tiny.run").iterdir()} == {"curve.csv", "curve.png", "state.pt"}
+    card = nru.load_model(model).card
+    assert (card.name, card.training_data, card.grid) == ("tiny", "a made-up chest", 32)
+    assert card.recipe["width"] == 4
+
+
+def test_version_and_help_answer_without_torch_or_napari() -> None:
+    for option in ("--version", "--help"):
+        code = (
+            "import sys; from napari_resunet import cli; "
+            f"code = cli.run([{option!r}], open_window=None); "
+            "heavy = [m for m in ('torch', 'napari', 'qtpy', 'numpy') if m in sys.modules]; "
+            "assert not heavy, heavy; sys.exit(code)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+def test_python_m_runs_the_same_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_resunet", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == nru.__version__
