@@ -246,6 +246,11 @@ class Session:
 
     def _after_cleaning(self) -> None:
         self._cleaning = None
+        for layer in (self.probability_layer, self.mask_layer):
+            if layer is not None:
+                layer.refresh(
+                    extent=False
+                )  # with its thumbnail, which is not worth the time while a slider moves
 
     def adopt_mask(self, mask: Mask) -> None:
         """Show a mask made elsewhere, to be corrected."""
@@ -331,7 +336,6 @@ class Session:
 
     def _on_layer_removed(self, event: Any) -> None:
         layer = event.value
-        self.events.layers.emit()
         if layer is self.mask_layer:
             self.sync()
             self.mask_layer = None
@@ -341,6 +345,7 @@ class Session:
             self.cancel()
             self._let_go()
             self.events.case.emit()
+        self.events.layers.emit()
 
     def _is_busy(self) -> bool:
         if self.is_running:

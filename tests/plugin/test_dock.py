@@ -135,6 +135,13 @@ def test_the_sample_opens_from_the_menu(dock, viewer) -> None:
     viewer.open_sample("napari-resunet", "chest")
     assert viewer.layers[0].name == "made-up chest CT"
     assert dock.session.ct_layer is viewer.layers[0]
+    assert dock.ct.layer.value is viewer.layers[0]
+
+
+def test_the_widget_shows_which_layer_is_the_ct_also_when_it_is_renamed(opened, viewer) -> None:
+    viewer.layers[0].name = "another name"
+    viewer.add_points([[0, 0, 0]])
+    assert opened.ct.layer.value is viewer.layers["another name"]
 
 
 def test_a_mask_saved_from_the_file_menu_lies_on_the_grid_of_the_ct(

@@ -70,7 +70,7 @@ class CtPanel(Container):
         self.are_hu.changed.connect(self._confirm)
         for button in self.windows:
             button.changed.connect(partial(self._set_window, button.text))
-        session.events.layers.connect(self.layer.reset_choices)
+        session.events.layers.connect(self._show_layers)
         session.events.case.connect(self._show_case)
         session.events.question.connect(self._show_question)
         self._show_case()
@@ -93,12 +93,16 @@ class CtPanel(Container):
 
     def _show_case(self) -> None:
         case = self.session.case
-        with self.layer.changed.blocked():
-            self.layer.reset_choices()
-            self.layer.value = self.session.ct_layer
+        self._show_layers()
         self.card.value = _NO_CT if case is None else "\n".join([describe(case.volume), *case.volume.notes])
         for button in self.windows:
             button.enabled = case is not None
+
+    def _show_layers(self) -> None:
+        # magicgui keeps a choice by its text, which a new name changes: ask the session instead
+        with self.layer.changed.blocked():
+            self.layer.reset_choices()
+            self.layer.value = self.session.ct_layer
 
     def _show_question(self, question: str) -> None:
         self.question.value = question
