@@ -13,13 +13,14 @@ Where things live, each importing only from what stands above it::
     imaging/                    arrays in, arrays out: body, components, right and left, intensity
     model/                      the network, its card, its weights (builtin/), devices, slices through the network
     measure/                    overlap of two masks
-    phantom                     a made-up chest CT with known lungs
+    phantom/                    a made-up chest CT with known lungs
     pictures                    contours and curves as PNG
     inference/                  predict (streams slices), postprocess (threshold, clean-up, sides)
     training/                   cases, dataset, augment, losses, loop
     editing/                    correction: what a hand changed
     case                        one open case, the only object that changes
     workflows                   whole jobs: segment, evaluate, train, demo
+    facts                       what a machine, a CT or a model is, in plain names and values
     cli                         the command line; the only file that prints and exits
     plugin/                     the window; the only folder that knows napari and Qt
     __main__                    starts the command line, and hands it the window

@@ -70,7 +70,6 @@ class Case:
 
     def begin(self, run: Run) -> None:
         """Make ready for a run: what another model or grid has found is forgotten, edits are kept."""
-        self.absorb_edits()
         if self.run is not None and run != self.run:
             self.probability[...] = 0
             self.done[...] = False

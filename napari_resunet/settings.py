@@ -124,7 +124,7 @@ class TrainSettings:
     grid: int = _choice(
         128, "Grid", "Side in pixels of the training images; a multiple of 16.", low=32, high=512
     )
-    steps: int = _choice(6000, "Steps", "Optimiser steps in all.", low=1)
+    steps: int = _choice(5000, "Steps", "Optimiser steps in all.", low=1)
     batch: int = _choice(12, "Batch", "Slices a step.", low=2, high=512)
     learning_rate: float = _choice(
         1e-3, "Learning rate", "Highest learning rate of the schedule.", low=1e-6, high=1.0
@@ -133,7 +133,7 @@ class TrainSettings:
     ema: float = _choice(
         0.998, "Averaging", "Decay of the moving average of the weights that is kept.", low=0.0, high=0.99999
     )
-    validate_every: int = _choice(500, "Validate every", "Steps between validations.", low=1)
+    validate_every: int = _choice(250, "Validate every", "Steps between validations.", low=1)
     seed: int = _choice(0, "Seed", "Makes order, augmentation and first weights repeatable.", low=0)
 
     def __post_init__(self) -> None:

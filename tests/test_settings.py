@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_resunet.settings import MaskSettings, PredictSettings, TrainSettings, explain
+from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings, explain
 
 ALL: list[Any] = [PredictSettings, MaskSettings, TrainSettings]
 CHOICES = [(settings, known.name) for settings in ALL for known in dataclasses.fields(settings)]
@@ -107,3 +107,22 @@ def test_settings_that_are_equal_can_stand_for_each_other() -> None:
     assert dataclasses.replace(MaskSettings(), split=True) == MaskSettings(split=True)
     with pytest.raises(ValueError, match="threshold must be at most"):
         dataclasses.replace(MaskSettings(), threshold=1.5)
+
+
+def test_a_user_has_answered_nothing_to_begin_with() -> None:
+    assert InputAnswers() == InputAnswers(spacing_mm=None, series=None, hu_offset=None)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        InputAnswers().hu_offset = 0.0  # type: ignore[misc]
+
+
+def test_an_offset_of_zero_is_an_answer() -> None:
+    assert InputAnswers(hu_offset=0) != InputAnswers()
+
+
+@pytest.mark.parametrize(("settings", "name"), NUMBERS)
+def test_the_step_of_a_choice_leads_from_its_least_value_to_its_default(settings: Any, name: str) -> None:
+    said = explain(settings, name)
+    if said["step"] is not None:
+        steps = (said["default"] - said["low"]) / said["step"]
+        assert steps == pytest.approx(round(steps))
+        assert said["step"] < said["high"] - said["low"]

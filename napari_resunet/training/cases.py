@@ -108,7 +108,7 @@ def _stem(image: Path) -> str:
 def _read_tables(folder: Path) -> dict[Path, dict[str, str]]:
     entries = {}
     for table in [*folder.glob("*.csv"), *folder.parent.glob("*.csv")]:
-        with table.open(newline="") as file:
+        with table.open(newline="", encoding="utf-8", errors="replace") as file:
             for row in csv.DictReader(file):
                 if row.get("file") and "patient" in row:
                     entries[(table.parent / row["file"]).resolve()] = row

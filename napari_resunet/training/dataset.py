@@ -133,6 +133,6 @@ def _resized(slices: npt.NDArray[Any], crop: Crop, side: int) -> Tensor:
     beyond = ((0, 0), (max(-y0, 0), max(y1 - rows, 0)), (max(-x0, 0), max(x1 - columns, 0)))
     filler = -1024 if slices.dtype.kind != "u" else 0
     # values far below air are padding: clipped first, or they would smear into the body when resized
-    clipped = np.maximum(inside, filler).astype(np.float32)
+    clipped = np.clip(inside, filler, np.iinfo(np.int16).max).astype(np.float32)
     padded = np.pad(clipped, beyond, constant_values=filler)
     return shrink(torch.from_numpy(padded)[:, None], side)

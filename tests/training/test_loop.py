@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from napari_resunet.errors import CancelledError, CheckpointError, InputError
+from napari_resunet.model.checkpoint import load_model, load_state
+from napari_resunet.model.device import Device
+from napari_resunet.model.presets import PRESETS
+from napari_resunet.phantom import make_phantom
+from napari_resunet.settings import TrainSettings
+from napari_resunet.training.cases import Case, split_cases
+from napari_resunet.training.dataset import LabelledCase, Slices, load_case, load_slices
+from napari_resunet.training.loop import Progress, _Learner, new_card, train, validate
+
+T = TypeVar("T")
+CPU = Device("cpu", "float32", "this CPU")
+SETTINGS = TrainSettings(width=4, grid=32, steps=12, batch=4, learning_rate=0.01, validate_every=4)
+CARD = new_card(SETTINGS, name="tiny", licence="CC0", training_data="two made-up chests")
+# one unit a level, which is three times as fast
+CARD = dataclasses.replace(CARD, network=dataclasses.replace(CARD.network, units=(1, 1, 1, 1)))
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Slices, list[LabelledCase]]:
+    """Two made-up chests as NIfTI, one to learn from and one to validate on."""
+    folder = tmp_path_factory.mktemp("people")
+    for seed, name in enumerate(("anna", "ben")):
+        phantom = make_phantom(shape=(6, 64, 64), spacing_mm=(40, 5.75, 5.75), seed=seed)
+        for thing, what in ((phantom.volume, "ct"), (phantom.mask, "lungs")):
+            image = nib.Nifti1Image(thing.array.transpose(2, 1, 0), thing.geometry.ras_affine)
+            image.header.set_xyzt_units("mm")
+            nib.save(image, folder / f"{name}_{what}.nii.gz")
+    training, validation = split_cases(folder, seed=0)
+    return load_slices(training, grid=32), [load_case(case) for case in validation]
+
+
+def run(people: Any, path: Path, settings: TrainSettings = SETTINGS, **options: Any) -> list[Progress]:
+    data, validation = people
+    return train(data, validation, card=CARD, settings=settings, device=CPU, model_path=path, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(people: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+    path = tmp_path_factory.mktemp("trained") / "tiny.safetensors"
+    return path, run(people, path)
+
+
+def cut_off_after(steps: int) -> Callable[[Sequence[T]], Iterator[T]]:
+    def track(all_steps: Sequence[T], /) -> Iterator[T]:
+        yield from all_steps[:steps]
+        raise CancelledError("the power went")
+
+    return track
+
+
+def test_a_training_lowers_the_loss(trained: Any) -> None:
+    _, curve = trained
+    assert [line.step for line in curve] == [4, 8, 12]
+    # seeds 0 to 4 come down to 0.68-0.91 of the first four steps, this one to 0.68; without learning it is about 1
+    assert curve[-1].loss < 0.9 * curve[0].loss
+
+
+def test_a_training_writes_model_curve_and_state(trained: Any) -> None:
+    path, curve = trained
+    folder = path.with_suffix(".run")
+    assert sorted(p.name for p in folder.iterdir()) == ["curve.csv", "curve.png", "state.pt"]
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    with (folder / "curve.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{k: float(v) for k, v in row.items()} for row in rows] == [dataclasses.asdict(c) for c in curve]
+
+
+def test_the_model_carries_its_recipe_and_the_best_of_its_figures(trained: Any) -> None:
+    path, curve = trained
+    card = load_model(path).card
+    best = max(line.dice for line in curve)
+    assert card.figures == {"validation Dice, native grid, no clean-up": round(best, 4)}
+    recipe = dict(card.recipe)
+    assert recipe.pop("best step") == max(line.step for line in curve if line.dice == best)
+    assert recipe == dataclasses.asdict(SETTINGS)
+    assert (card.name, card.licence, card.training_data) == ("tiny", "CC0", "two made-up chests")
+
+
+def test_the_model_is_the_moving_average_rounded_to_half(trained: Any, tmp_path: Path, people: Any) -> None:
+    # with one validation, at the end, the model is that of the last step
+    path = tmp_path / "last.safetensors"
+    run(people, path, dataclasses.replace(SETTINGS, steps=2))
+    average = load_state(tmp_path / "last.run" / "state.pt")["average"]
+    loaded = load_model(path).network.state_dict()
+    for name, tensor in average.items():
+        expected = tensor.half().float() if tensor.ndim == 4 else tensor
+        assert torch.equal(loaded[name], expected), name
+
+
+def test_a_training_that_was_cut_off_ends_with_the_same_weights(
+    people: Any, trained: Any, tmp_path: Path
+) -> None:
+    whole, curve = trained
+    path = tmp_path / "tiny.safetensors"
+    with pytest.raises(CancelledError, match="the power went"):
+        run(people, path, track=cut_off_after(6))  # two steps beyond what was saved
+    assert load_state(tmp_path / "tiny.run" / "state.pt")["step"] == 4
+    seen: list[int] = []
+
+    def track(steps: Sequence[Any], /) -> Sequence[Any]:
+        seen.extend(steps)
+        return steps
+
+    assert run(people, path, track=track) == curve
+    assert seen == list(range(4, 12))
+    again = load_state(tmp_path / "tiny.run" / "state.pt")
+    first = load_state(whole.with_suffix(".run") / "state.pt")
+    for part in ("network", "average"):
+        for name, tensor in first[part].items():
+            assert torch.equal(again[part][name], tensor), name
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_a_training_that_is_done_does_nothing_more(people: Any, trained: Any) -> None:
+    path, curve = trained
+    before = path.read_bytes()
+    assert run(people, path, track=cut_off_after_none) == curve
+    assert path.read_bytes() == before
+
+
+def cut_off_after_none(steps: Sequence[T], /) -> Sequence[T]:
+    assert not steps
+    return steps
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"steps": 13}, {"learning_rate": 0.02}])
+def test_a_training_is_not_taken_up_with_other_settings(people: Any, trained: Any, changes: Any) -> None:
+    path, _ = trained
+    with pytest.raises(CheckpointError, match=r"tiny.run holds a training begun with other settings; give"):
+        run(people, path, dataclasses.replace(SETTINGS, **changes))
+
+
+def test_a_last_step_that_is_no_validation_point_is_validated_too(people: Any, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, steps=3, validate_every=2)
+    assert [line.step for line in run(people, tmp_path / "a.safetensors", settings)] == [2, 3]
+
+
+def test_validation_cases_without_any_lung_are_refused_before_the_training(
+    people: Any, tmp_path: Path
+) -> None:
+    data, (case,) = people
+    empty = dataclasses.replace(case, lungs=np.zeros_like(case.lungs))
+    with pytest.raises(InputError, match="no validation case holds lung"):
+        run((data, [empty]), tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:
+    settings = dataclasses.replace(SETTINGS, steps=100)
+    rate = _Learner(CARD, settings, CPU).rate
+    assert rate(0) == pytest.approx(0.01 * (1 / 100) / 0.04)
+    assert rate(2) == pytest.approx(0.01 * 0.5)
+    assert rate(4) == pytest.approx(0.01)
+    assert rate(52) == pytest.approx(0.01 / 2)
+    assert rate(100) == pytest.approx(0, abs=1e-9)
+    assert [rate(step) for step in range(4, 101)] == sorted((rate(s) for s in range(4, 101)), reverse=True)
+
+
+def test_norms_and_biases_are_not_decayed() -> None:
+    learner = _Learner(CARD, SETTINGS, CPU)
+    decayed, kept = learner.optimiser.param_groups
+    assert decayed["weight_decay"] == SETTINGS.weight_decay
+    assert kept["weight_decay"] == 0
+    assert all(p.ndim == 4 for p in decayed["params"])
+    assert len(decayed["params"]) + len(kept["params"]) == len(list(learner.network.parameters()))
+
+
+def test_the_average_follows_closely_at_first_and_counts_batches_as_the_network_does(people: Any) -> None:
+    learner = _Learner(CARD, SETTINGS, CPU)
+    before = {name: t.clone() for name, t in learner.network.state_dict().items()}
+    learner.learn(people[0], 0)
+    for name, kept in learner.average.state_dict().items():
+        new = learner.network.state_dict()[name]
+        if kept.is_floating_point():
+            torch.testing.assert_close(kept, before[name].lerp(new, 10 / 11))  # a decay of 1 / (1 + 10)
+        else:
+            assert kept == new == 1
+
+
+@functools.cache
+def one_lung() -> LabelledCase:
+    hu = np.full((3, 32, 32), 400, np.int16)
+    lungs = np.zeros(hu.shape, np.uint8)
+    lungs[0, 8:16, 8:24] = 1
+    hu[lungs > 0] = -1000
+    return LabelledCase(Case("a", "a", Path("a"), None), hu, lungs, (0, 32, 0, 32))
+
+
+class CallsAir(nn.Module):
+    """Calls lung what is darker than the middle of the window."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return 40 * (0.5 - image)
+
+
+def validated(slices: npt.NDArray[np.int16]) -> tuple[float, float]:
+    network: Any = CallsAir()
+    case = dataclasses.replace(one_lung(), slices=slices)
+    return validate(network, dataclasses.replace(CARD, grid=32), [case], CPU)
+
+
+def test_validation_counts_a_perfect_answer_as_1_with_no_false_positive() -> None:
+    assert validated(one_lung().slices) == (1.0, 0.0)
+
+
+def test_validation_counts_dice_over_the_case_and_false_positives_by_slices_without_lung() -> None:
+    wrong = one_lung().slices.copy()
+    wrong[1, :8, :8] = -1000  # 64 of 1024 voxels on one of two slices without lung
+    dice, false_positive = validated(wrong)
+    assert dice == pytest.approx(2 * 128 / (128 + 192))
+    assert false_positive == 0.5
+
+
+def test_one_pixel_in_a_thousand_is_forgiven_on_a_slice_without_lung() -> None:
+    wrong = one_lung().slices.copy()
+    wrong[1, 0, 0] = -1000  # 1 of 1024
+    assert validated(wrong)[1] == 0
+
+
+def test_without_a_slice_free_of_lung_there_is_no_false_positive() -> None:
+    network: Any = CallsAir()
+    case = one_lung()
+    only = dataclasses.replace(case, slices=case.slices[:1], lungs=case.lungs[:1])
+    assert validate(network, CARD, [only], CPU) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_a_new_card_says_what_the_settings_build(preset: str) -> None:
+    card = new_card(TrainSettings(preset=preset, width=8, grid=64), name="mine", definition="air")
+    assert card.network == dataclasses.replace(PRESETS[preset], width=8)
+    assert (card.preset, card.grid, card.window_hu) == (preset, 64, (-1000.0, 400.0))
+    assert (card.name, card.version, card.definition) == ("mine", "1", "air")
+
+
+def test_a_validation_case_without_lung_counts_for_false_positives_and_not_for_the_dice() -> None:
+    network: Any = CallsAir()
+    case = one_lung()
+    free = dataclasses.replace(
+        case, lungs=np.zeros_like(case.lungs)
+    )  # the first slice is called lung wrongly
+    dice, false_positive = validate(network, CARD, [case, free], CPU)
+    assert dice == 1.0
+    assert false_positive == pytest.approx(
+        1 / 5
+    )  # of the two free slices of the one and the three of the other
