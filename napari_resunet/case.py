@@ -13,8 +13,9 @@ import numpy.typing as npt
 from psygnal import Signal, SignalGroup
 
 from napari_resunet.editing.correction import absorb_edits, compose
-from napari_resunet.errors import GeometryError, InputError
+from napari_resunet.errors import InputError
 from napari_resunet.inference.postprocess import finish_mask, lung_voxels
+from napari_resunet.measure.overlap import refuse_other_grid
 from napari_resunet.settings import MaskSettings
 from napari_resunet.volume import Mask, ProbabilityMap, Run, Volume
 
@@ -67,16 +68,25 @@ class Case:
         self._automatic = np.zeros(shape, dtype=bool)
         self._last_shown = np.zeros(shape, dtype=np.uint8)
         self._adopted: npt.NDArray[np.bool_] | None = None
+        self._adopted_name: str | None = None
+        self._is_settled = True
 
     def begin(self, run: Run) -> None:
         """Make ready for a run: what another model or grid has found is forgotten, edits are kept."""
         if self.run is not None and run != self.run:
-            self.probability[...] = 0
-            self.done[...] = False
-            self.version += 1
-            self.events.probability.emit(0, len(self.done))
-            self.settle()
+            self._forget_probabilities()
         self.run = run
+
+    def _forget_probabilities(self) -> None:
+        self.probability[...] = 0
+        self.done[...] = False
+        self._moved_on()
+        self.events.probability.emit(0, len(self.done))
+        self.settle()
+
+    def _moved_on(self) -> None:
+        self.version += 1
+        self._is_settled = False
 
     def accept(self, run: Run, batch: Batch) -> None:
         """Take in slices that the network has seen; the answer of any run but the newest is thrown away."""
@@ -87,27 +97,32 @@ class Case:
         self.probability[part] = batch.probabilities
         self.done[part] = True
         self._automatic[part] = self._lungs(part, clean=False)
-        self.version += 1
+        self._moved_on()
         self._show(part)
         self.events.probability.emit(batch.start, batch.stop)
 
-    def absorb_edits(self) -> None:
-        """Note what a hand has changed in `mask` since last time."""
-        if absorb_edits(self.mask, self._last_shown, self._automatic, self.edit):
+    def absorb_edits(self, *, undone: bool = False) -> None:
+        """Note what a hand has changed in `mask` since last time, by an undo or redo if `undone`."""
+        if absorb_edits(self.mask, self._last_shown, self._automatic, self.edit, undone=undone):
+            if undone:
+                self._show(slice(None))
             self._last_shown[...] = self.mask
 
     def set_threshold(self, threshold: float) -> None:
         """Show the mask at another threshold, not cleaned up: fast enough to follow a slider."""
         self.absorb_edits()
         self.change_settings(threshold=threshold)
-        self._automatic[...] = self._lungs(slice(None), clean=False)
-        self._keep_adopted(slice(None))
+        for z in range(
+            len(self.mask)
+        ):  # slice by slice: arrays of the whole volume cost more than the comparison
+            self._automatic[z] = self._lungs(slice(z, z + 1), clean=False)[0]
+        self._keep_adopted()
         self._show(slice(None))
 
     def change_settings(self, **changes: Any) -> None:
         """Change how the mask is made; what is shown follows with `settle`."""
         self.settings = replace(self.settings, **changes)
-        self.version += 1
+        self._moved_on()
 
     def settle(self) -> None:
         """Show the mask as the settings want it, cleaned up if they say so."""
@@ -119,10 +134,11 @@ class Case:
             return
         self.absorb_edits()
         self._automatic[...] = automatic
-        self._keep_adopted(slice(None))
+        self._keep_adopted()
+        self._is_settled = True
         self._show(slice(None))
 
-    def adopt(self, mask: Mask) -> None:
+    def adopt(self, mask: Mask, *, name: str = "a mask made elsewhere") -> None:
         """Begin from a mask made elsewhere; slices that the network has not seen keep it.
 
         Raises
@@ -130,17 +146,21 @@ class Case:
         GeometryError
             If it does not lie on the grid of the CT.
         """
-        if not mask.geometry.matches(self.volume.geometry):
-            raise GeometryError("the mask does not lie on the grid of the CT; export it on that grid")
-        self._adopted = mask.axial > 0
-        self.version += 1
+        refuse_other_grid(mask.geometry, self.volume.geometry, what=name)
+        self._adopted, self._adopted_name = mask.axial > 0, name
+        self._moved_on()
         self.settle()
 
-    def take_shown(self, shown: npt.NDArray[np.integer]) -> None:
+    def restate(self, volume: Volume) -> None:
+        """Take in the same CT with other HU: what the network found in the old ones is forgotten, edits are kept."""
+        self.volume, self.run = volume, None
+        self._forget_probabilities()
+
+    def take_shown(self, shown: npt.NDArray[np.integer], *, undone: bool = False) -> None:
         """Take in a mask layer whose data may be another array than `mask`, of the same shape."""
         if shown is not self.mask:
             np.copyto(self.mask, shown > 0, casting="unsafe")
-        self.absorb_edits()
+        self.absorb_edits(undone=undone)
 
     @property
     def voxels_edited(self) -> int:
@@ -154,12 +174,14 @@ class Case:
 
     def probability_map(self) -> ProbabilityMap:
         """Return the probabilities so far in the order of the source."""
-        geometry = self.volume.geometry
-        array = np.ascontiguousarray(geometry.to_axial.undo(self.probability))
-        return ProbabilityMap(array, geometry, self.done.copy(), self.run, self.volume.source)
+        volume = self.volume
+        array = np.ascontiguousarray(volume.geometry.to_axial.undo(self.probability))
+        return ProbabilityMap(array, volume.geometry, self.done.copy(), self.run, volume.source, volume.notes)
 
     def finished_mask(self, *, split: bool | None = None) -> Mask:
-        """Return the mask as it is shown, edits included, in the order of the source.
+        """Return the mask as the settings want it, edits included, in the order of the source.
+
+        A mask that still waits for its clean-up is cleaned up first.
 
         Raises
         ------
@@ -167,21 +189,29 @@ class Case:
             If nothing was segmented or painted yet.
         """
         self.absorb_edits()
+        if not self._is_settled:
+            self.settle()
         if not self.mask.any() and not self.done.any() and not self.edit.any():
             raise InputError("there is no mask yet: run the network, or paint one")
-        settings = self.settings if split is None else replace(self.settings, split=split)
-        lungs = (self.mask > 0).view(np.uint8)
-        return finish_mask(lungs, self.probability_map(), settings, edited=self.voxels_edited)
+        return self.as_mask(self.mask, split=split)
 
-    def _keep_adopted(self, part: slice) -> None:
+    def as_mask(self, shown: npt.NDArray[np.integer], *, split: bool | None = None) -> Mask:
+        """Return an axial array, lung where it is above 0, as a mask of this CT with the history of the case."""
+        settings = self.settings if split is None else replace(self.settings, split=split)
+        lungs, edited = (shown > 0).view(np.uint8), self.voxels_edited
+        return finish_mask(
+            lungs, self.probability_map(), settings, edited=edited, began_from=self._adopted_name
+        )
+
+    def _keep_adopted(self) -> None:
         if self._adopted is not None:
-            unseen = ~self.done[part]
-            self._automatic[part][unseen] = self._adopted[part][unseen]
+            self._automatic[~self.done] = self._adopted[~self.done]
 
     def _lungs(self, part: slice, *, clean: bool) -> npt.NDArray[np.bool_]:
         return lung_voxels(self.probability[part], threshold=self.settings.threshold, clean=clean)
 
     def _show(self, part: slice) -> None:
-        self.mask[part] = compose(self._automatic[part], self.edit[part])
-        self._last_shown[part] = self.mask[part]
+        for z in range(*part.indices(len(self.mask))):
+            shown = compose(self._automatic[z], self.edit[z]) if self.edit[z].any() else self._automatic[z]
+            self.mask[z] = self._last_shown[z] = shown
         self.events.mask.emit()

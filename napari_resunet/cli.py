@@ -21,6 +21,7 @@ from napari_resunet.errors import OutputError, ResUNetError
 from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings, explain
 
 T = TypeVar("T")
+S = TypeVar("S")
 OpenWindow = Callable[..., None]
 
 REFUSED, UNWRITABLE, INTERRUPTED = 3, 4, 130
@@ -54,7 +55,7 @@ def run(arguments: Sequence[str] | None = None, *, open_window: OpenWindow) -> i
         return _fail("interrupted", INTERRUPTED, debug=debug)
     except OutputError as error:
         return _fail(str(error), UNWRITABLE, debug=debug)
-    except (ResUNetError, ValueError) as error:
+    except ResUNetError as error:
         return _fail(str(error), REFUSED, debug=debug)
     return 0
 
@@ -72,6 +73,14 @@ def _option(settings: type[Any], name: str, *flags: str) -> Any:
     numeric = meta["type"] in (int, float)
     limits = {"min": meta["low"], "max": meta["high"]} if numeric else {}
     return typer.Option(*flags, help=meta["tip"], show_default=True, **limits)
+
+
+def _settings(record: type[S], **choices: Any) -> S:
+    """Return a settings record; a choice it refuses is a wrong argument."""
+    try:
+        return record(**choices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _show_progress(label: str) -> Callable[[Sequence[T]], Iterable[T]]:
@@ -171,21 +180,20 @@ def segment(
     volume, mask, receipt = workflows.segment(
         source,
         output,
-        predict_settings=PredictSettings(model=model, device=device.value, grid=grid),
-        mask_settings=MaskSettings(threshold=threshold, clean=clean, split=split),
+        predict_settings=_settings(PredictSettings, model=model, device=device.value, grid=grid),
+        mask_settings=_settings(MaskSettings, threshold=threshold, clean=clean, split=split),
         answers=InputAnswers(_spacing(spacing), series, hu_offset),
         slices=_slices(slices),
         probability=probability,
+        picture=picture,
         read_track=_show_progress("reading"),
         predict_track=_show_progress("segmenting"),
     )
     for note in volume.notes:
         print(f"note: {note}", file=sys.stderr)
+    run = mask.history["run"]
+    print(f"ran on {run['device']} in {run['precision']}", file=sys.stderr)
     print(receipt)
-    if picture is not None:
-        from napari_resunet.pictures import draw_overlay
-
-        draw_overlay(volume, mask, picture, title=f"{source.name}. For research use only.")
 
 
 @app.command()
@@ -275,7 +283,8 @@ def train(
     """Train a network; the same command goes on where a training was cut off."""
     from napari_resunet import workflows
 
-    settings = TrainSettings(
+    settings = _settings(
+        TrainSettings,
         preset=preset.value,
         width=width,
         grid=grid,
@@ -327,9 +336,7 @@ def _common(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Hold the options that every command has."""
 

@@ -109,6 +109,38 @@ class MaskSettings:
 
 
 @dataclass(frozen=True)
+class ToolSettings:
+    """What the correction tools go by."""
+
+    in_slice: bool = _choice(
+        False, "Only this slice", "Work on the slice in view alone, instead of the whole volume."
+    )
+    radius_mm: float = _choice(
+        2.0,
+        "Smoothing",
+        "Details smaller than about this are smoothed away, in mm.",
+        low=0.5,
+        high=10.0,
+        step=0.5,
+    )
+    low_hu: float = _choice(-1000.0, "From", "Lowest HU to grow into.", low=-1024.0, high=3071.0, step=10.0)
+    high_hu: float = _choice(-400.0, "To", "Highest HU to grow into.", low=-1024.0, high=3071.0, step=10.0)
+    within_mm: float = _choice(
+        30.0,
+        "Within",
+        "How far from the clicked voxel to grow at most, in mm.",
+        low=1.0,
+        high=300.0,
+        step=5.0,
+    )
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.low_hu > self.high_hu:
+            raise ValueError(f"the HU range must rise; got {self.low_hu:g} to {self.high_hu:g}")
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """How a network is trained."""
 

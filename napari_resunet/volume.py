@@ -137,6 +137,8 @@ class ProbabilityMap:
         What made it.
     source : Source, optional
         The CT.
+    notes : tuple of str
+        What was noted of the CT.
     """
 
     array: npt.NDArray[np.uint8]
@@ -144,6 +146,7 @@ class ProbabilityMap:
     done: npt.NDArray[np.bool_]
     run: Run | None = None
     source: Source | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_array(self.array, self.geometry, ("uint8",), "a probability map")

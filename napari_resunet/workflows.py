@@ -13,9 +13,11 @@ from napari_resunet.errors import InputError, OutputError
 from napari_resunet.inference.postprocess import to_mask
 from napari_resunet.inference.predict import Block, predict
 from napari_resunet.io.dicom_series import write_ct_series
+from napari_resunet.io.export import PROBABILITY_ENDINGS, require_folder, require_writable
 from napari_resunet.io.files import Receipt, read_mask, write_mask, write_probability
 from napari_resunet.io.open_ct import open_ct
 from napari_resunet.measure.overlap import Overlap, evaluate
+from napari_resunet.model.card import RESEARCH_ONLY
 from napari_resunet.phantom import make_phantom
 from napari_resunet.pictures import draw_overlay
 from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings
@@ -32,6 +34,7 @@ def segment(
     answers: InputAnswers | None = None,
     slices: Block | None = None,
     probability: Path | None = None,
+    picture: Path | None = None,
     read_track: Track = silent,
     predict_track: Track = silent,
 ) -> tuple[Volume, Mask, Receipt]:
@@ -51,6 +54,8 @@ def segment(
         Axial slices to run, counted from the lowest; all by default.
     probability : Path, optional
         Where to write the probability map as well.
+    picture : Path, optional
+        Where to draw the contours over the CT, as PNG.
     read_track, predict_track : Track
         Called with what is read, and with the blocks of slices.
 
@@ -65,28 +70,20 @@ def segment(
         With one line that says what to do.
     """
     choices, mask_choices = predict_settings or PredictSettings(), mask_settings or MaskSettings()
-    refuse_unwritable(output)
+    require_writable(output, source=source)
+    if probability is not None:
+        require_writable(probability, source=source, endings=PROBABILITY_ENDINGS)
+    if picture is not None:
+        require_folder(picture)
     volume = open_ct(source, answers, read_track)
     prob = predict(volume, **asdict(choices), slices=slices, track=predict_track)
     mask = to_mask(prob, **asdict(mask_choices))
     receipt = write_mask(mask, output)
     if probability is not None:
         write_probability(prob, probability)
+    if picture is not None:
+        draw_overlay(volume, mask, picture, title=f"{source.name}. {RESEARCH_ONLY}")
     return volume, mask, receipt
-
-
-def refuse_unwritable(output: Path) -> None:
-    """Raise before a long run, not after it, if the folder of `output` is not there.
-
-    Raises
-    ------
-    OutputError
-        If it is not.
-    """
-    if not output.absolute().parent.is_dir():
-        raise OutputError(
-            f"the folder {output.parent} does not exist; create it, or choose another for {output.name}"
-        )
 
 
 def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> dict[str, Overlap]:
@@ -124,23 +121,24 @@ def demo(
     dict
         ``dice`` against the true mask, ``ml`` of the right and the left lung, and the ``receipt``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made a folder ({error.strerror}); choose another") from error
     phantom = make_phantom()
     write_ct_series(phantom.volume, folder / "ct")
-    volume, mask, receipt = segment(
+    _, mask, receipt = segment(
         folder / "ct",
         folder / "lungs.nii.gz",
         predict_settings=PredictSettings(device=device),
         mask_settings=MaskSettings(split=True),
         probability=folder / "probability.nii.gz",
+        picture=folder / "lungs.png",
         read_track=read_track,
         predict_track=predict_track,
     )
     write_mask(mask, folder / "lungs.tif")
     write_mask(phantom.mask, folder / "truth.nii.gz")
-    draw_overlay(
-        volume, mask, folder / "lungs.png", title="napari-resunet on a made-up chest. For research use only."
-    )
     overlap = evaluate(mask, phantom.mask)
     return {
         "dice": overlap["lungs"].dice,
@@ -182,7 +180,7 @@ def train_model(
 
     if model_path.suffix != ".safetensors":
         raise InputError(f"a model is a .safetensors file; {model_path.name} is not named so")
-    refuse_unwritable(model_path)
+    require_folder(model_path)
     chosen = choose_device(device)
     training, validation = cases.split_cases(data, settings.seed)
     card = loop.new_card(settings, **{"name": model_path.stem, **(texts or {})})

@@ -114,13 +114,17 @@ def test_an_offset_is_added_and_noted_and_the_given_array_stays() -> None:
     assert (after.array == -1000).all()
     assert (before.array == 24).all()
     assert after.array.dtype == np.int16
-    assert after.notes == ("-1024 was added to every value, as asked",)
+    assert after.notes == ("-1024 was added to every value, by the user's word",)
     assert after.geometry is before.geometry
 
 
-def test_no_offset_changes_nothing() -> None:
+def test_an_offset_of_0_is_the_users_word_that_the_values_are_hu() -> None:
     before = volume()
-    assert before.with_hu_offset(0) is before
+    after = before.with_hu_offset(0)
+    assert after.array is before.array
+    assert after.hu_confirmed
+    assert not before.hu_confirmed
+    assert after.notes == (*before.notes, "the values are HU by the user's word")
 
 
 @pytest.mark.parametrize(("value", "offset"), [(-32000, -1024.0), (32000, 1000.0), (0, 0.5)])

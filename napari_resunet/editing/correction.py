@@ -38,6 +38,8 @@ def absorb_edits(
     last_shown: npt.NDArray[np.uint8],
     automatic: Bools,
     edit: npt.NDArray[np.int8],
+    *,
+    undone: bool = False,
 ) -> int:
     """Write into `edit` what a hand has changed since `last_shown`; return how many voxels that were.
 
@@ -51,6 +53,9 @@ def absorb_edits(
         What threshold and clean-up gave, the same then and now.
     edit : (z, y, x) array of int8
         Changed in place, slice by slice, and only where a hand was.
+    undone : bool
+        Whether the change was an undo or a redo. A voxel that a hand had set is untouched again then, whatever value
+        the history brings back: that value may be older than the threshold.
     """
     changed = 0
     for z in range(len(shown)):
@@ -58,6 +63,8 @@ def absorb_edits(
         differs = now != (last_shown[z] > 0)
         if differs.any():
             by_hand = np.where(now == automatic[z], 0, np.where(now, 1, -1))
+            if undone:
+                by_hand[edit[z] != 0] = 0
             edit[z][differs] = by_hand[differs]
             changed += int(np.count_nonzero(differs))
     return changed

@@ -13,6 +13,8 @@ from napari_resunet.errors import InputError
 # holds something else than HU.
 _AIRLESS_HU = -300
 _SHARE = 0.001
+# Values below any air fill what lies outside of the field of view.
+_PADDING_HU = -1500
 _STRIDE = 4
 
 
@@ -25,9 +27,14 @@ def refuse_implausible_hu(array: npt.NDArray[Any]) -> None:
         If the volume is constant, or holds no air.
     """
     sample = np.asarray(array[:, ::_STRIDE, ::_STRIDE])
-    low, high = float(np.nanmin(sample)), float(np.nanmax(sample))
+    sample = sample[np.isfinite(sample) & (sample > _PADDING_HU)]
+    if not sample.size:
+        raise InputError("no voxel holds a value that a CT can have: export the CT again in HU")
+    low, high = float(sample.min()), float(sample.max())
     if low == high:
-        raise InputError(f"every voxel is {low:g}: there is nothing to segment")
+        raise InputError(
+            f"every voxel is {low:g}: there is nothing to segment; choose another series or file"
+        )
     if np.count_nonzero(sample < _AIRLESS_HU) >= _SHARE * sample.size:
         return
     found = f"values run from {low:g} to {high:g} and none is as low as air (-1000 HU)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,12 @@ def to_mask(
 
 
 def finish_mask(
-    lungs: npt.NDArray[np.uint8], prob: ProbabilityMap, settings: MaskSettings, *, edited: int = 0
+    lungs: npt.NDArray[np.uint8],
+    prob: ProbabilityMap,
+    settings: MaskSettings,
+    *,
+    edited: int = 0,
+    began_from: str | None = None,
 ) -> Mask:
     """Return an axial (z, y, x) mask of 0 and 1 as a `Mask` in the order of the source, with its history.
 
@@ -71,19 +77,34 @@ def finish_mask(
         With which it was made; ``split`` is done here.
     edited : int
         Voxels set by hand.
+    began_from : str, optional
+        The mask made elsewhere that slices without a run were taken from.
     """
     geometry = prob.geometry
     if settings.split:
         spacing = geometry.reordered(geometry.to_axial).spacing_mm
         lungs = split_right_left(lungs > 0, spacing_mm=spacing, midline=_midline(prob))
-    history = {
+    history: dict[str, Any] = {
         "run": None if prob.run is None else dataclasses.asdict(prob.run),
         "mask": dataclasses.asdict(settings),
-        "slices_run": int(np.count_nonzero(prob.done)),
+        "slices_run": _ranges(prob.done),
         "slices": len(prob.done),
         "voxels_edited_by_hand": edited,
+        "notes_on_the_ct": list(prob.notes),
     }
+    if began_from is not None:
+        history["began_from"] = began_from
     return Mask(np.ascontiguousarray(geometry.to_axial.undo(lungs)), geometry, prob.source, history)
+
+
+def _ranges(done: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Return the runs of True as [first, one after the last].
+
+    >>> _ranges(np.array([True, True, False, True]))
+    [[0, 2], [3, 4]]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], done.astype(np.int8), [0]])))
+    return [[int(first), int(last)] for first, last in edges.reshape(-1, 2)]
 
 
 def _midline(prob: ProbabilityMap) -> float:

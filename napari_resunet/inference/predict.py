@@ -22,6 +22,7 @@ from napari_resunet.track import Track, silent
 from napari_resunet.volume import ProbabilityMap, Run, Volume
 
 BATCH = 8
+LEAST_SIDE = 32
 Block = tuple[int, int]
 
 
@@ -83,6 +84,7 @@ class Prediction:
         if not volume.hu_confirmed:
             refuse_implausible_hu(volume.array)
         self._hu = volume.axial
+        _refuse_small(self._hu.shape[1:])
         count = len(self._hu)
         self.blocks = _blocks(count, slices or (0, count), start=count // 2 if start is None else start)
         self._device = choose_device(device)
@@ -128,6 +130,11 @@ class Prediction:
                 found.append(self._probabilities(part))
             except torch.OutOfMemoryError as error:
                 self._take_smaller_batches(error)
+            except RuntimeError as error:  # whatever a driver, a kernel or an allocator has to say
+                label = self._device.label
+                raise DeviceError(
+                    f"the network failed on {label} ({error}); choose another device"
+                ) from error
             else:
                 start += len(part)
         return Batch(block[0], stop, np.concatenate(found))
@@ -173,9 +180,7 @@ def predict(
     ProbabilityMap
         On the grid of the CT; slices that were not asked for are 0.
     """
-    prediction = Prediction(
-        volume, model=model, device=device, grid=grid, slices=slices, start=start
-    )
+    prediction = Prediction(volume, model=model, device=device, grid=grid, slices=slices, start=start)
     array = np.zeros(volume.array.shape, dtype=np.uint8)
     axial = volume.geometry.to_axial.apply(array)
     done = np.zeros(len(axial), dtype=bool)
@@ -183,14 +188,23 @@ def predict(
         batch = prediction.predict(block)
         axial[batch.start : batch.stop] = batch.probabilities
         done[batch.start : batch.stop] = True
-    return ProbabilityMap(array, volume.geometry, done, prediction.run, volume.source)
+    return ProbabilityMap(array, volume.geometry, done, prediction.run, volume.source, volume.notes)
+
+
+def _refuse_small(shape: tuple[int, ...]) -> None:
+    if min(shape) < LEAST_SIDE:
+        rows, columns = shape
+        raise InputError(
+            f"axial slices of {rows} x {columns} voxels are too small for a chest ({LEAST_SIDE} are the least); "
+            "check the order of the axes, or export the CT at its full size"
+        )
 
 
 def _blocks(count: int, wanted: Block, *, start: int) -> list[Block]:
     """Return the blocks of slices to do, from `start` outwards.
 
-    Blocks begin at multiples of the batch size wherever a run begins, so that a slice always shares its batch with
-    the same neighbours and gets the same bits, in a window and on the command line.
+    Blocks begin at multiples of the batch size wherever a run begins, so that a slice shares its batch with the same
+    neighbours and gets the same bits, in a window and on the command line.
     """
     first, last = wanted
     if not 0 <= first < last <= count:

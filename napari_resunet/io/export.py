@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def write_probability(prob: ProbabilityMap, path: str | Path, *, overwrite: bool
 
 def _export(content: _Content, path: Path, endings: tuple[str, ...], *, overwrite: bool) -> Receipt:
     ending = _ending(path, endings)
-    sidecar = path.with_name(path.name[: -len(ending)] + ".json")
+    sidecar = _sidecar_of(path, ending)
     _require_free(path, sidecar, content.source, overwrite=overwrite)
     with replacing(path) as temporary:
         _write(content, temporary, ending)
@@ -136,6 +137,52 @@ def _export(content: _Content, path: Path, endings: tuple[str, ...], *, overwrit
     }
     write_sidecar(sidecar, facts)
     return Receipt(path, sidecar, sha256, content.voxels, volume_ml, _statement(content))
+
+
+def require_writable(path: Path, *, source: Path, endings: tuple[str, ...] = MASK_ENDINGS) -> None:
+    """Raise before a long run, not after it, if `path` could not be written.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file to be.
+    source : Path
+        The CT: a file, or the folder of a series.
+    endings : tuple of str
+        Those that can be written.
+
+    Raises
+    ------
+    OutputError
+        If the ending is unknown, the folder is missing or may not be written to, or the path is the CT's.
+    """
+    ending = _ending(path, endings)
+    folder = require_folder(path)
+    is_in_series = source.is_dir() and folder.samefile(source) and path.exists()
+    if is_in_series or (path.exists() and source.exists() and path.samefile(source)):
+        raise OutputError(f"{path} is the CT itself, which is never written over; choose another name")
+    _require_free(path, _sidecar_of(path, ending), None, overwrite=True)
+
+
+def require_folder(path: Path) -> Path:
+    """Return the folder of a file that is to be written, or raise `OutputError` if it cannot be written to."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist; create it, or choose another for {path.name}")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"the folder {folder} may not be written to; choose another for {path.name}")
+    return folder
+
+
+def _sidecar_of(path: Path, ending: str) -> Path:
+    """Return ``lungs.json`` for ``lungs.tif``; ``lungs.tif.json`` while ``lungs.json`` tells of another file."""
+    sidecar = path.with_name(path.name[: -len(ending)] + ".json")
+    try:
+        other = read_sidecar(sidecar)["output"]["name"]
+    except (InputError, KeyError, TypeError):
+        return sidecar
+    is_taken = other != path.name and path.with_name(str(other)).exists()
+    return path.with_name(path.name + ".json") if is_taken else sidecar
 
 
 def _ending(path: Path, endings: tuple[str, ...]) -> str:

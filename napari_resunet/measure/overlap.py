@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_resunet.errors import GeometryError
+from napari_resunet.geometry import Geometry
 from napari_resunet.volume import Mask
 
 
@@ -48,7 +49,7 @@ def evaluate(mask: Mask, reference: Mask) -> dict[str, Overlap]:
     GeometryError
         If they do not lie on the same grid; nothing is resampled silently.
     """
-    _refuse_other_grid(mask, reference)
+    refuse_other_grid(mask.geometry, reference.geometry)
     voxel_ml = mask.geometry.voxel_volume_mm3 / 1000
     result = {"lungs": _overlap(mask.array > 0, reference.array > 0, voxel_ml)}
     if mask.array.max() == 2 and reference.array.max() == 2:
@@ -65,14 +66,17 @@ def _overlap(mask: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_], voxe
     return Overlap(2 * both / (first + second), both / either, first * voxel_ml, second * voxel_ml)
 
 
-def _refuse_other_grid(mask: Mask, reference: Mask) -> None:
-    if mask.geometry.shape != reference.geometry.shape:
-        raise GeometryError(
-            f"the masks have different shapes (z, y, x): {mask.geometry.shape} and {reference.geometry.shape}; "
-            "export both on the grid of the same CT"
-        )
-    if not mask.geometry.matches(reference.geometry):
-        distance = mask.geometry.distance_mm(reference.geometry)
-        raise GeometryError(
-            f"the masks lie {distance:.2f} mm apart at a corner; export both on the grid of the same CT"
-        )
+def refuse_other_grid(first: Geometry, second: Geometry, *, what: str = "the mask") -> None:
+    """Raise if two geometries are not of the same voxels in the same places.
+
+    Raises
+    ------
+    GeometryError
+        With the difference in voxels or mm, and what to do.
+    """
+    remedy = "export it on the grid of that CT"
+    if first.shape != second.shape:
+        raise GeometryError(f"{what} has {first.shape} voxels (z, y, x), the other {second.shape}; {remedy}")
+    if not first.matches(second):
+        distance = first.distance_mm(second)
+        raise GeometryError(f"{what} lies {distance:.2f} mm beside the other at a corner; {remedy}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from napari_resunet.errors import CheckpointError
@@ -45,7 +46,9 @@ def save_model(network: ResUNet, card: ModelCard, path: Path, *, half: bool = Fa
     """
     tensors = {name: _stored(tensor, half=half) for name, tensor in network.state_dict().items()}
     card = replace(card, sha256=_checksum(safetensors.torch.save(tensors)))
-    path.write_bytes(safetensors.torch.save(tensors, metadata={"card": card.to_json()}))
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(safetensors.torch.save(tensors, metadata={"card": card.to_json()}))
+    part.replace(path)  # the last good model is there until the new one is whole
     return card
 
 
@@ -101,18 +104,20 @@ def _stored(tensor: Tensor, *, half: bool) -> Tensor:
 
 
 def _checksum(content: bytes) -> str:
-    header = int.from_bytes(content[:_HEADER_LENGTH], "little")
-    return hashlib.sha256(memoryview(content)[_HEADER_LENGTH + header :]).hexdigest()
+    return hashlib.sha256(memoryview(content)[_HEADER_LENGTH + _header_length(content) :]).hexdigest()
+
+
+def _header_length(content: bytes) -> int:
+    return int.from_bytes(content[:_HEADER_LENGTH], "little")
 
 
 def _parse(path: Path, content: bytes) -> tuple[ModelCard, dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="numpy") as weights:
-            metadata = weights.metadata()
         tensors = safetensors.torch.load(content)
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise CheckpointError(not_weights(path)) from error
-    return card_of(path, metadata), tensors
+    header = json.loads(content[_HEADER_LENGTH : _HEADER_LENGTH + _header_length(content)])
+    return card_of(path, header.get("__metadata__")), tensors
 
 
 def _refuse_misfits(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -49,7 +49,7 @@ def choose_device(name: str = "auto") -> Device:
     if name not in ("auto", "cuda", "mps", "cpu"):
         raise DeviceError(f"there is no device {name!r}: choose auto, cuda, mps or cpu")
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        precision = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
         return Device("cuda", precision, torch.cuda.get_device_name())
     if name == "cuda":
         raise DeviceError("torch finds no CUDA GPU; choose auto or cpu, or install a torch built for CUDA")

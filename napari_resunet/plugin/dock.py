@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import napari.viewer
+from napari.layers import Layer
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog, QInputDialog, QScrollArea, QVBoxLayout, QWidget
@@ -22,7 +24,8 @@ from napari_resunet.settings import InputAnswers
 
 _CT_FILES = "CT (*.nii *.nii.gz *.tif *.tiff *.mha *.mhd *.nrrd *.nhdr *.dcm *.hdr);;All files (*)"
 _MASK_FILES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha)"
-_LAST_FOLDER = str(Path.home())
+_HOME = str(Path.home())
+Spacing = tuple[float, float, float]
 
 
 class LungSegmentation(QScrollArea):
@@ -38,12 +41,14 @@ class LungSegmentation(QScrollArea):
         super().__init__()
         # napari hands in a proxy, which gives a new proxy of a layer each time: identity would be lost
         self.session = Session(getattr(viewer, "__wrapped__", viewer))
-        self.ct = CtPanel(self.session, ask_folder=self.ask_folder, ask_file=self.ask_file)
+        self.ct = CtPanel(
+            self.session, choose_layer=self.choose_layer, ask_folder=self.ask_folder, ask_file=self.ask_file
+        )
         self.segment = SegmentPanel(self.session, ask_weights=self._ask_weights)
         self.mask = MaskPanel(self.session)
         self.export = ExportPanel(self.session, ask_output=self._ask_output)
         self._lay_out()
-        self._opening: Path | None = None
+        self._with_spacing: Callable[[Spacing], None] | None = None
         self.session.events.failed.connect(self._show_error)
         QApplication.instance().aboutToQuit.connect(self.session.close)
         self.destroyed.connect(self.session.close)
@@ -73,40 +78,43 @@ class LungSegmentation(QScrollArea):
 
     def ask_folder(self) -> None:
         """Ask for a DICOM folder and open it."""
-        folder = QFileDialog.getExistingDirectory(self, "Open a folder with a DICOM series", _LAST_FOLDER)
+        folder = QFileDialog.getExistingDirectory(self, "Open a folder with a DICOM series", _HOME)
         if folder:
             self.open(Path(folder))
 
     def ask_file(self) -> None:
         """Ask for a CT file and open it."""
-        file, _ = QFileDialog.getOpenFileName(self, "Open a CT", _LAST_FOLDER, _CT_FILES)
+        file, _ = QFileDialog.getOpenFileName(self, "Open a CT", _HOME, _CT_FILES)
         if file:
             self.open(Path(file))
 
     def open(self, path: Path, answers: InputAnswers | None = None) -> None:
         """Open a CT; if its file does not say how large its voxels are, ask."""
-        self._opening = path
+        self._with_spacing = lambda spacing: self.open(path, InputAnswers(spacing_mm=spacing))
         self.session.open(path, answers)
 
+    def choose_layer(self, layer: Layer | None) -> None:
+        """Make a layer the open CT; if it does not say how large its voxels are, ask."""
+        self._with_spacing = lambda spacing: self.session.choose(layer, spacing_mm=spacing)
+        self.session.choose(layer)
+
     def _ask_weights(self) -> Path | None:
-        file, _ = QFileDialog.getOpenFileName(self, "Weights", _LAST_FOLDER, "Weights (*.safetensors)")
+        file, _ = QFileDialog.getOpenFileName(self, "Weights", _HOME, "Weights (*.safetensors)")
         return Path(file) if file else None
 
     def _ask_output(self, name: str) -> Path | None:
-        file, _ = QFileDialog.getSaveFileName(
-            self, "Export the mask", str(Path(_LAST_FOLDER) / name), _MASK_FILES
-        )
+        file, _ = QFileDialog.getSaveFileName(self, "Export the mask", str(Path(_HOME) / name), _MASK_FILES)
         return Path(file) if file else None
 
     def _show_error(self, error: Exception) -> None:
         if isinstance(error, SpacingUnknownError):
             spacing = self._ask_spacing(str(error))
-            if spacing is not None and self._opening is not None:
-                self.open(self._opening, InputAnswers(spacing_mm=spacing))
+            if spacing is not None and self._with_spacing is not None:
+                self._with_spacing(spacing)
             return
         show_error(str(error))
 
-    def _ask_spacing(self, why: str) -> tuple[float, float, float] | None:
+    def _ask_spacing(self, why: str) -> Spacing | None:
         question = f"{why}\n\nVoxel size in mm: between slices, between rows, between columns"
         answer, accepted = QInputDialog.getText(self, "Voxel size", question, text="1.0, 1.0, 1.0")
         if not accepted:

@@ -9,6 +9,7 @@ from napari.viewer import Viewer
 
 from napari_resunet.io.files import read_mask
 from napari_resunet.io.open_ct import open_ct
+from napari_resunet.measure.overlap import refuse_other_grid
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.settings import InputAnswers
 
@@ -41,8 +42,10 @@ def open_window(source: Path, *, mask: Path | None = None, answers: InputAnswers
     """
     volume = open_ct(source, answers)
     known = None if mask is None else read_mask(mask)
+    if known is not None:
+        refuse_other_grid(known.geometry, volume.geometry, what=mask.name)
     session = show_widget(napari.Viewer(title="napari-resunet")).session
     session.show_ct(volume)
     if known is not None:
-        session.adopt_mask(known)
+        session.adopt_mask(known, name=mask.name)
     napari.run()

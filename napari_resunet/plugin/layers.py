@@ -30,6 +30,9 @@ class UnitProbability:
         self.ndim = quantised.ndim
         self.size = quantised.size
 
+    def is_of(self, quantised: npt.NDArray[np.uint8]) -> bool:
+        return self._quantised is quantised
+
     def __getitem__(self, key: Any) -> npt.NDArray[np.float32]:
         return np.asarray(self._quantised[key], dtype=np.float32) / np.float32(255)
 
@@ -57,7 +60,7 @@ def ct_layer_data(volume: Volume, name: str | None = None) -> LayerData:
     return volume.axial, {**look, **place(volume)}, "image"
 
 
-def probability_layer(case: Case) -> Image:
+def probability_layer(case: Case, ct: Image) -> Image:
     return Image(
         UnitProbability(case.probability),
         name="lung probability",
@@ -67,28 +70,44 @@ def probability_layer(case: Case) -> Image:
         contrast_limits=(0, 1),
         visible=False,
         metadata={KEY: case},
-        **place(case.volume),
+        **_placed_like(ct),
     )
 
 
-def mask_layer(case: Case) -> Labels:
+def mask_layer(case: Case, ct: Image) -> Labels:
     layer = Labels(
         case.mask,
         name="lung mask",
         opacity=0.45,
+        # any label above 0 is lung, and has to be seen as such
         colormap=DirectLabelColormap(
-            color_dict={None: "transparent", 0: "transparent", 1: RIGHT_COLOUR, 2: LEFT_COLOUR}
+            color_dict={None: RIGHT_COLOUR, 0: "transparent", 1: RIGHT_COLOUR, 2: LEFT_COLOUR}
         ),
         metadata={KEY: case},
-        **place(case.volume),
+        **_placed_like(ct),
     )
     layer.brush_size = 15
     return layer
 
 
+def _placed_like(ct: Image) -> dict[str, Any]:
+    """Return where the CT's layer lies, by whatever means, so that a result lies on it."""
+    known = ct.as_layer_data_tuple()[1]
+    return {
+        name: known[name]
+        for name in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+    }
+
+
+def shows(layer: Layer, case: Case) -> bool:
+    """Whether a layer is the live result of a case, and not a copy that somebody made of it."""
+    data = layer.data
+    return data is case.mask or (isinstance(data, UnitProbability) and data.is_of(case.probability))
+
+
 def can_be_ct(layer: Layer) -> bool:
     """Whether a layer can hold a CT: a grey-scale image of slices that is not a result of ours."""
-    is_image = isinstance(layer, Image) and not layer.rgb and not layer.multiscale and layer.ndim in (2, 3)
+    is_image = isinstance(layer, Image) and not layer.rgb and not layer.multiscale and layer.ndim == 3
     return is_image and not isinstance(layer.metadata.get(KEY), Case)
 
 
@@ -105,30 +124,56 @@ def volume_of(layer: Layer, *, spacing_mm: tuple[float, float, float] | None = N
     Raises
     ------
     InputError
-        If it is not a plain 3-D image.
+        If it is not a plain 3-D image, or is turned by its own transform.
     SpacingUnknownError
         If it does not say how large its voxels are, and `spacing_mm` does not either.
     """
     if not can_be_ct(layer):
         raise InputError(f"{layer.name} is not a grey-scale image of slices; choose the layer of the CT")
     known = layer.metadata.get(KEY)
-    if (
-        isinstance(known, Volume)
-        and known.array.shape == known.geometry.shape
-        and layer.data.shape == known.axial.shape
-    ):
+    if isinstance(known, Volume) and _shows_volume(layer, known):
         return known
+    _refuse_turned(layer)
     array = np.asarray(layer.data)
-    array = array if array.ndim == 3 else array[None]
     spacing = spacing_mm or _spacing_of(layer)
-    note = f"voxel size {' × '.join(f'{mm:g}' for mm in spacing)} mm (z × y × x) taken as given; orientation assumed"
-    fits = array.dtype in (np.int16, np.int8, np.uint8)
-    array = array.astype(np.int16 if fits else np.float32, copy=False)
-    return Volume(array, Geometry.from_spacing(array.shape, spacing), notes=(note,))
+    array = array.astype(np.int16 if array.dtype in (np.int16, np.int8, np.uint8) else np.float32, copy=False)
+    matrix = Geometry.from_spacing(array.shape, spacing).index_to_lps.copy()
+    if spacing_mm is None:
+        z, y, x = (float(mm) for mm in layer.translate * _mm_per_unit(layer))
+        matrix[:3, 3] = x, y, z
+    note = (
+        "taken from a layer of unknown origin: its axes are assumed to run to the head, the back and the left"
+    )
+    return Volume(array, Geometry(array.shape, matrix), notes=(note,))
+
+
+def _shows_volume(layer: Layer, volume: Volume) -> bool:
+    """Whether a layer still shows the volume it was made from, and no other plugin gave it other data."""
+    return layer.data.shape == volume.axial.shape and np.may_share_memory(layer.data, volume.array)
+
+
+def _refuse_turned(layer: Layer) -> None:
+    straight = np.allclose(layer.rotate, np.eye(3)) and not np.any(layer.shear)
+    if not straight or not np.allclose(layer.affine.affine_matrix, np.eye(4)) or min(layer.scale) <= 0:
+        raise InputError(
+            f"{layer.name} is turned or mirrored by its own transform, so its place in the patient is unclear; "
+            "open its file with “Open file…” or “Open folder…”"
+        )
 
 
 def _spacing_of(layer: Layer) -> tuple[float, float, float]:
-    scale = tuple(float(s) for s in layer.scale)
-    if len(scale) != 3 or all(s == 1 for s in scale):
+    """Return the voxel size in mm that a layer states: in a unit of length, or as a scale without one."""
+    if all(scale == 1 for scale in layer.scale):
         raise SpacingUnknownError(f"{layer.name} does not say how large its voxels are")
-    return scale[0], scale[1], scale[2]
+    z, y, x = (float(mm) for mm in layer.scale * _mm_per_unit(layer))
+    return z, y, x
+
+
+def _mm_per_unit(layer: Layer) -> npt.NDArray[np.float64]:
+    # a scale without a unit ("pixel") is what plugins that know no units mean as mm
+    is_length = [unit.is_compatible_with("mm") for unit in layer.units]
+    factors = [
+        (1 * unit).to("mm").magnitude if known else 1.0
+        for unit, known in zip(layer.units, is_length, strict=True)
+    ]
+    return np.array(factors)

@@ -26,7 +26,7 @@ from napari_resunet.imaging.intensity import refuse_implausible_hu
 from napari_resunet.io.files import Receipt, write_mask, write_probability
 from napari_resunet.io.open_ct import open_ct
 from napari_resunet.plugin.jobs import Generator, Job
-from napari_resunet.plugin.layers import KEY, ct_layer_data, mask_layer, probability_layer, volume_of
+from napari_resunet.plugin.layers import KEY, ct_layer_data, mask_layer, probability_layer, shows, volume_of
 from napari_resunet.settings import InputAnswers, PredictSettings
 from napari_resunet.volume import Mask, Run, Volume
 
@@ -38,7 +38,6 @@ class SessionEvents(SignalGroup):
 
     case = Signal()  # another CT is open, or none
     layers = Signal()  # layers came or went
-    question = Signal(str)  # what only the user can know of the CT; empty once answered
     running = Signal(bool)
     progress = Signal(int, int, float)  # slices done, slices in all, seconds left
     mask = Signal()
@@ -69,7 +68,8 @@ class Session:
         self._then: Callable[[], None] | None = None
         self._error: Exception | None = None
         self._cleaning: Job | None = None
-        self._run: Run | None = None
+        self._clean_again = False
+        self._is_reading = False
         self._started = 0.0
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -84,13 +84,14 @@ class Session:
         self._start(
             _reading, path, answers or InputAnswers(), on_value=self.show_ct, label=f"reading {path.name}"
         )
+        self._is_reading = True
 
     def show_ct(self, volume: Volume) -> None:
         """Add a CT as a layer, and open it."""
         data, look, _ = ct_layer_data(volume)
-        self.adopt(self.viewer.add_image(data, **look))
+        self.choose(self.viewer.add_image(data, **look))
 
-    def adopt(self, layer: Layer | None, *, spacing_mm: tuple[float, float, float] | None = None) -> None:
+    def choose(self, layer: Layer | None, *, spacing_mm: tuple[float, float, float] | None = None) -> None:
         """Make a layer the open CT; if it is so already, nothing happens."""
         if layer is None or (layer is self.ct_layer and self.case is not None):
             return
@@ -99,18 +100,30 @@ class Session:
         if self.ct_layer is not None:
             self.sync()
         try:
-            case = self._cases.get(layer) or Case(volume_of(layer, spacing_mm=spacing_mm))
+            case = self._known_case(layer) or Case(volume_of(layer, spacing_mm=spacing_mm))
         except ResUNetError as error:
             self.events.failed.emit(error)
             return
         self._let_go()
         self._cases[layer] = self.case = case
         self.ct_layer = layer
-        self.probability_layer, self.mask_layer = self._result_layers(case)
+        for found in self.viewer.layers:
+            if shows(found, case):
+                self._take_result_layer(found)
         case.events.mask.connect(self._on_mask)
         case.events.probability.connect(self._on_probability)
         self.events.case.emit()
-        self._ask_about_hu()
+        if case.done.any():
+            self.settle()
+
+    def _known_case(self, layer: Layer) -> Case | None:
+        """Return the case of a CT that was open before, perhaps in a widget that was closed since."""
+        case = self._cases.get(layer)
+        if case is not None and np.may_share_memory(layer.data, case.volume.array):
+            return case
+        volume = layer.metadata.get(KEY)
+        cases = (found.metadata.get(KEY) for found in self.viewer.layers)
+        return next((case for case in cases if isinstance(case, Case) and case.volume is volume), None)
 
     def _let_go(self) -> None:
         """Leave the open case as it is; it is found again when its CT layer is chosen."""
@@ -119,32 +132,27 @@ class Session:
             self.case.events.probability.disconnect(self._on_probability)
         self.case = self.ct_layer = self.probability_layer = self.mask_layer = None
 
-    def _result_layers(self, case: Case) -> tuple[Image | None, Labels | None]:
-        """Return the probability and the mask layer of a case that are still in the viewer."""
-        found: dict[type[Layer], Layer] = {}
-        for layer in self.viewer.layers:
-            if layer.metadata.get(KEY) is case:
-                found[type(layer)] = layer
-        return found.get(Image), found.get(Labels)
-
     def answer_hu(self, offset: float) -> None:
-        """Take the user's word that the values are HU once `offset` is added."""
+        """Take the user's word that the values are HU once `offset` is added; what was painted stays."""
         if self.case is None or self.ct_layer is None:
             return
-        layer, volume = self.ct_layer, self.case.volume.with_hu_offset(offset)
-        layer.data, layer.metadata[KEY] = volume.axial, volume
-        self._let_go()
-        del self._cases[layer]
-        self.adopt(layer)
+        self.cancel()
+        self.sync()
+        volume = self.case.volume.with_hu_offset(offset)
+        self.ct_layer.data, self.ct_layer.metadata[KEY] = volume.axial, volume
+        self.case.restate(volume)
+        self.events.case.emit()
 
-    def _ask_about_hu(self) -> None:
-        question = ""
-        if self.case is not None and not self.case.volume.hu_confirmed:
-            try:
-                refuse_implausible_hu(self.case.volume.array)
-            except InputError as error:
-                question = str(error)
-        self.events.question.emit(question)
+    @property
+    def question(self) -> str:
+        """What only the user can know of the CT: whether its values are HU. Empty if there is nothing to ask."""
+        if self.case is None or self.case.volume.hu_confirmed:
+            return ""
+        try:
+            refuse_implausible_hu(self.case.volume.array)
+        except InputError as error:
+            return str(error)
+        return ""
 
     # ---- the run
 
@@ -184,9 +192,9 @@ class Session:
         self._start(_predicting, *work, on_value=on_value, then=then, label="finding lungs")
 
     def cancel(self) -> None:
-        """Stop after the slices that are being worked on; finished slices stay."""
+        """Stop after the slices that are being worked on; finished slices stay. A file being read is not opened."""
         if self._job is not None:
-            self._job.cancel()
+            self._job.cancel(mute=self._is_reading)
 
     @property
     def slice_in_view(self) -> int:
@@ -203,15 +211,15 @@ class Session:
         self.sync()
         if batch is None:
             case.begin(run)
-            self._run = run
             return
-        case.accept(self._run, batch)
+        case.accept(run, batch)
         seconds_left = (monotonic() - self._started) / max(seen, 1) * (wanted - seen)
         self.events.progress.emit(seen, wanted, seconds_left)
 
     def _after_run(self, case: Case) -> None:
         if case is self.case:
-            self.events.ran.emit(f"{int(case.done.sum())} of {len(case.done)} slices segmented")
+            where = "" if case.run is None else f" on {case.run.device} in {case.run.precision}"
+            self.events.ran.emit(f"{int(case.done.sum())} of {len(case.done)} slices segmented{where}")
             self.settle()
 
     # ---- the mask
@@ -229,20 +237,26 @@ class Session:
             self.settle()
 
     def settle(self) -> None:
-        """Clean the mask up beside the window, as the settings want it."""
+        """Clean the mask up beside the window, as the settings want it; one clean-up at a time."""
         if self.case is None:
+            return
+        if self._cleaning is not None:
+            self._clean_again = True
             return
         self.sync()
         case = self.case
+        # a run may write into these probabilities meanwhile: the version then tells that the answer is stale
         work = (case.version, case.probability, case.settings.threshold, case.settings.clean)
-        failed, end = self.events.failed.emit, self._after_cleaning
-        self._cleaning = Job(_cleaning, *work, on_value=self._on_cleaned, on_error=failed, on_end=end)
+        on_value, failed = partial(self._on_cleaned, case), self.events.failed.emit
+        self._cleaning = Job(
+            _cleaning, *work, on_value=on_value, on_error=failed, on_end=self._after_cleaning
+        )
         self._cleaning.start()
 
-    def _on_cleaned(self, answer: tuple[int, npt.NDArray[np.bool_]]) -> None:
-        if self.case is not None:
+    def _on_cleaned(self, case: Case, answer: tuple[int, npt.NDArray[np.bool_]]) -> None:
+        if case is self.case:
             self.sync()
-            self.case.accept_automatic(*answer)
+        case.accept_automatic(*answer)
 
     def _after_cleaning(self) -> None:
         self._cleaning = None
@@ -251,27 +265,32 @@ class Session:
                 layer.refresh(
                     extent=False
                 )  # with its thumbnail, which is not worth the time while a slider moves
+        if self._clean_again:
+            self._clean_again = False
+            self.settle()
 
-    def adopt_mask(self, mask: Mask) -> None:
+    def adopt_mask(self, mask: Mask, *, name: str) -> None:
         """Show a mask made elsewhere, to be corrected."""
         if self.case is not None:
             self._ensure_layers()
-            self.case.adopt(mask)
+            self.case.adopt(mask, name=name)
 
-    def sync(self) -> None:
-        """Take in what was painted, also by those who gave the layer another array."""
+    def sync(self, *, undone: bool = False) -> None:
+        """Take in what was painted, or undone, also by those who gave the layer another array."""
         if self.case is None or self.mask_layer is None:
             return
         shown = np.asarray(self.mask_layer.data)
         if shown.shape != self.case.mask.shape:
+            self._set_aside(shown)
+        else:
+            self.case.take_shown(shown, undone=undone)
+        if self.mask_layer.data is not self.case.mask:
             self.mask_layer.data = self.case.mask
-            self.events.failed.emit(
-                InputError("the mask layer had another size than its CT; it was put back")
-            )
-            return
-        self.case.take_shown(shown)
-        if shown is not self.case.mask:
-            self.mask_layer.data = self.case.mask
+
+    def _set_aside(self, shown: npt.NDArray[Any]) -> None:
+        self.viewer.add_labels(shown.copy(), name=f"{self.mask_layer.name} of another size")
+        said = "the mask layer was given another size than its CT: that array is now a layer of its own"
+        self.events.failed.emit(InputError(f"{said}, and the mask is back as it was"))
 
     # ---- the files
 
@@ -293,23 +312,41 @@ class Session:
         """Stop all work and let go of the viewer."""
         for job in (self._job, self._cleaning):
             if job is not None:
-                job.cancel()
+                job.abandon()
+        self._job = self._cleaning = None
+        self._let_go()
         self.viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
 
     # ---- layers and jobs
 
     def _ensure_layers(self) -> None:
-        if self.case is None:
+        if self.case is None or self.ct_layer is None:
             return
         if self.probability_layer is None:
-            self.probability_layer = probability_layer(self.case)
+            self._take_result_layer(probability_layer(self.case, self.ct_layer))
             self.viewer.add_layer(self.probability_layer)
         if self.mask_layer is None:
-            self.mask_layer = mask_layer(self.case)
-            self.mask_layer.events.paint.connect(self._on_painted)
-            self.mask_layer.events.set_data.connect(self._on_painted)
+            self._take_result_layer(mask_layer(self.case, self.ct_layer))
             self.viewer.add_layer(self.mask_layer)
+
+    def _take_result_layer(self, layer: Layer) -> None:
+        if isinstance(layer, Labels):
+            self.mask_layer = layer
+            layer.events.paint.connect(self._on_painted)
+            layer.events.set_data.connect(self._on_painted)
+            # napari does not tell an undo from a stroke, and what it brings back may be older than the threshold
+            layer.undo = partial(self._step_back, type(layer).undo, layer)
+            layer.redo = partial(self._step_back, type(layer).redo, layer)
+        else:
+            self.probability_layer = layer
+
+    def _step_back(self, step: Callable[[Labels], None], layer: Labels) -> None:
+        if layer is self.mask_layer:
+            self.sync()
+        step(layer)
+        if layer is self.mask_layer:
+            self.sync(undone=True)
 
     def _on_probability(self, _first: int, _last: int) -> None:
         if self.probability_layer is not None:
@@ -330,8 +367,12 @@ class Session:
     def _adopt_one_of(self, layers: Iterable[Layer]) -> None:
         """Open the newest CT that our reader brought; a layer of unknown origin waits to be chosen."""
         for layer in reversed(list(layers)):
-            if isinstance(layer.metadata.get(KEY), Volume) and not self.is_running:
-                self.adopt(layer)
+            volume = layer.metadata.get(KEY)
+            is_copy = any(
+                volume is other.metadata.get(KEY) for other in self.viewer.layers if other is not layer
+            )
+            if isinstance(volume, Volume) and not is_copy and not self.is_running:
+                self.choose(layer)
                 return
 
     def _on_layer_removed(self, event: Any) -> None:
@@ -374,6 +415,7 @@ class Session:
 
     def _on_job_end(self) -> None:
         self._job, then, self._then = None, self._then, None
+        self._is_reading = False
         error, self._error = self._error, None
         self.events.running.emit(False)
         if then is not None:

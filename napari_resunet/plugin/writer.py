@@ -33,5 +33,5 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         raise InputError(
             f"the mask has {np.shape(data)} voxels, its CT {case.mask.shape}; undo the change of size"
         )
-    case.take_shown(np.asarray(data))
-    return [str(write_mask(case.finished_mask(), Path(path)).path)]
+    # from what this layer holds, which may be a copy: the case and its mask stay as they are
+    return [str(write_mask(case.as_mask(np.asarray(data)), Path(path)).path)]

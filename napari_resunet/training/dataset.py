@@ -19,6 +19,7 @@ from napari_resunet.errors import GeometryError
 from napari_resunet.imaging.body import body_box
 from napari_resunet.io.files import read_mask, read_volume
 from napari_resunet.io.slice_png import read_png_mask
+from napari_resunet.measure.overlap import refuse_other_grid
 from napari_resunet.model.slices import Crop, shrink
 from napari_resunet.track import Track, silent
 from napari_resunet.training.cases import Case
@@ -64,8 +65,7 @@ def load_case(case: Case) -> LabelledCase:
         lungs = read_png_mask(case.mask)[None]
     else:
         mask = read_mask(case.mask)
-        if not mask.geometry.matches(volume.geometry):
-            raise GeometryError(f"{case.mask.name} does not lie on the grid of {case.image.name}")
+        refuse_other_grid(mask.geometry, volume.geometry, what=case.mask.name)
         lungs = mask.array
     if lungs.shape != volume.array.shape:
         raise GeometryError(f"{case.mask} is {lungs.shape}, its CT {volume.array.shape}")
@@ -133,6 +133,6 @@ def _resized(slices: npt.NDArray[Any], crop: Crop, side: int) -> Tensor:
     beyond = ((0, 0), (max(-y0, 0), max(y1 - rows, 0)), (max(-x0, 0), max(x1 - columns, 0)))
     filler = -1024 if slices.dtype.kind != "u" else 0
     # values far below air are padding: clipped first, or they would smear into the body when resized
-    clipped = np.clip(inside, filler, np.iinfo(np.int16).max).astype(np.float32)
+    clipped = np.clip(np.nan_to_num(inside, nan=filler), filler, np.iinfo(np.int16).max).astype(np.float32)
     padded = np.pad(clipped, beyond, constant_values=filler)
     return shrink(torch.from_numpy(padded)[:, None], side)

@@ -58,3 +58,17 @@ def test_one_voxel_in_a_thousand_must_be_air(aired: int, is_enough: bool) -> Non
     else:
         with pytest.raises(InputError, match="they are not HU"):
             refuse_implausible_hu(array)
+
+
+@pytest.mark.parametrize(("body", "message"), [(1024, "HU offset of -1024"), (0, "they are not HU")])
+def test_padding_below_any_air_does_not_pass_for_air(body: int, message: str) -> None:
+    array = np.full((4, 64, 64), -2000, dtype=np.int16)
+    array[:, 16:48, 16:48] = body
+    array[:, 20:30, 20:30] = body + (1000 if body else 200)
+    with pytest.raises(InputError, match=message):
+        refuse_implausible_hu(array)
+
+
+def test_a_volume_of_padding_alone_is_refused() -> None:
+    with pytest.raises(InputError, match="no voxel holds a value that a CT can have"):
+        refuse_implausible_hu(np.full((4, 64, 64), -2000, dtype=np.int16))

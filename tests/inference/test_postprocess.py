@@ -121,9 +121,10 @@ def test_a_mask_tells_how_it_was_made() -> None:
     assert mask.history == {
         "run": dataclasses.asdict(RUN),
         "mask": {"threshold": 0.25, "clean": False, "split": True},
-        "slices_run": 2,
+        "slices_run": [[0, 2]],
         "slices": 6,
         "voxels_edited_by_hand": 0,
+        "notes_on_the_ct": [],
     }
 
 

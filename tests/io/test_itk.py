@@ -90,7 +90,9 @@ def test_data_files_that_cannot_be_used_are_named(named: str, message: str, tmp_
 
 def test_a_missing_spacing_is_asked_for_never_made_up(tmp_path: Path) -> None:
     (tmp_path / "ct.mha").write_bytes(META + b"ElementDataFile = LOCAL\n" + bytes(48))
-    with pytest.raises(SpacingUnknownError, match=r"does not say how large its voxels are; give .*--spacing Z,Y,X"):
+    with pytest.raises(
+        SpacingUnknownError, match=r"does not say how large its voxels are; give .*--spacing Z,Y,X"
+    ):
         read_itk(tmp_path / "ct.mha")
     read = read_itk(tmp_path / "ct.mha", spacing_mm=(3, 2, 1))
     assert read.geometry.spacing_mm == (3, 2, 1)

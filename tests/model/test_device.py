@@ -17,7 +17,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def pretend(*, cuda: bool = False, bf16: bool = True, mps: bool = False) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda *, including_emulation: bf16 or including_emulation
+        )
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU of a friend")
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 

@@ -77,7 +77,7 @@ def test_the_main_job_open_run_cancel_run_threshold_paint_export_reopen(
     settled(qtbot, dock)
     case = dock.session.case
     assert 0 < case.done.sum() < 28
-    assert dock.segment.status.value == f"{case.done.sum()} of 28 slices segmented"
+    assert dock.segment.status.value.startswith(f"{case.done.sum()} of 28 slices segmented on cpu")
 
     # run again
     dock.session.events.progress.disconnect(stop)

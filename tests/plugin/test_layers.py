@@ -26,6 +26,11 @@ def flipped_volume() -> Volume:
     return Volume(array, Geometry((4, 3, 2), matrix))
 
 
+def ct_layer() -> Image:
+    data, look, _ = ct_layer_data(flipped_volume())
+    return Image(data, **look)
+
+
 def test_a_ct_layer_lies_in_mm_along_the_patients_axes_front_up_and_right_on_the_left() -> None:
     volume = flipped_volume()
     data, look, kind = ct_layer_data(volume)
@@ -54,6 +59,51 @@ def test_a_foreign_layer_gives_a_volume_with_the_layers_scale() -> None:
     layer = Image(np.zeros((3, 4, 5), dtype=np.int16), scale=(5, 0.7, 0.7))
     assert volume_of(layer).geometry.spacing_mm == (5.0, 0.7, 0.7)
     assert "assumed" in volume_of(layer).notes[0]
+
+
+def test_a_foreign_layer_in_micrometres_gives_millimetres_and_keeps_its_place() -> None:
+    layer = Image(
+        np.zeros((3, 4, 5), dtype=np.int16), scale=(5000, 700, 700), translate=(1000, 2000, 3000), units="um"
+    )
+    geometry = volume_of(layer).geometry
+    assert geometry.spacing_mm == pytest.approx((5, 0.7, 0.7))
+    assert geometry.index_to_lps[:3, 3] == pytest.approx((3, 2, 1))  # x, y, z
+
+
+@pytest.mark.parametrize(
+    "turned",
+    [
+        {"rotate": (0, 0, 10)},
+        {"shear": (0.1, 0, 0)},
+        {"affine": np.diag([1, 2, 1, 1])},
+        {"scale": (5, -1, 1)},
+    ],
+    ids=["rotated", "sheared", "affine", "mirrored"],
+)
+def test_a_foreign_layer_with_a_transform_of_its_own_is_refused(turned) -> None:
+    layer = Image(np.zeros((3, 4, 5), dtype=np.int16), **{"scale": (5, 1, 1), **turned})
+    with pytest.raises(InputError, match="open its file"):
+        volume_of(layer)
+
+
+def test_a_layer_that_was_given_other_data_is_no_longer_the_volume_it_came_from() -> None:
+    data, look, _ = ct_layer_data(flipped_volume())
+    layer = Image(data, **look)
+    layer.data = np.zeros_like(data)
+    assert not volume_of(layer).array.any()
+
+
+def test_results_lie_on_the_ct_wherever_its_layer_lies() -> None:
+    case = Case(flipped_volume())
+    ct = Image(case.volume.axial, scale=(2.5, 0.8, 0.7), translate=(7, 8, 9), rotate=(0, 0, 10))
+    for layer in (mask_layer(case, ct), probability_layer(case, ct)):
+        assert layer.data_to_world((1, 2, 1)) == pytest.approx(ct.data_to_world((1, 2, 1)))
+
+
+def test_every_label_that_counts_as_lung_is_seen() -> None:
+    layer = mask_layer(Case(flipped_volume()), ct_layer())
+    for label in (1, 2, 3, 77):
+        assert layer.get_color(label)[3] > 0
 
 
 def test_a_foreign_layer_without_scale_is_not_given_one() -> None:
@@ -90,11 +140,11 @@ def test_probabilities_are_kept_as_bytes_and_seen_from_0_to_1() -> None:
 
 def test_painting_in_the_mask_layer_paints_in_the_case() -> None:
     case = Case(flipped_volume())
-    layer = mask_layer(case)
+    layer = mask_layer(case, ct_layer())
     layer.data_setitem((np.array([1]), np.array([0]), np.array([1])), 1)
     assert case.mask[1, 0, 1] == 1
     assert layer.metadata[KEY] is case
 
 
 def test_a_result_cannot_be_taken_for_a_ct() -> None:
-    assert not can_be_ct(probability_layer(Case(flipped_volume())))
+    assert not can_be_ct(probability_layer(Case(flipped_volume()), ct_layer()))

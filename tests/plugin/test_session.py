@@ -23,10 +23,8 @@ class Listener:
     def __init__(self, session: Session) -> None:
         self.errors: list[Exception] = []
         self.seen: list[tuple[int, int]] = []
-        self.questions: list[str] = []
         session.events.failed.connect(self.errors.append)
         session.events.progress.connect(self._progress)
-        session.events.question.connect(self.questions.append)
 
     def _progress(self, seen: int, wanted: int, _left: float) -> None:
         self.seen.append((seen, wanted))
@@ -159,16 +157,128 @@ def test_what_is_painted_stays_through_threshold_clean_up_and_another_grid(sessi
     assert session.case.voxels_edited == 36 + 20
 
 
-def test_an_undo_brings_back_what_the_network_said(session, qtbot, chest) -> None:
+BOX = tuple(np.mgrid[5:6, 2:8, 2:8].reshape(3, -1))  # 36 voxels of air in a corner
+
+
+def test_an_undo_brings_back_what_the_network_said_and_a_redo_the_stroke(session, qtbot, chest) -> None:
     session.show_ct(chest.volume)
     run(session, qtbot)
     before = session.case.mask.copy()
-    session.mask_layer.data_setitem(tuple(np.mgrid[5:6, 2:8, 2:8].reshape(3, -1)), 1)
-    session.sync()
+    session.mask_layer.data_setitem(BOX, 1)
     session.mask_layer.undo()
-    session.sync()
     assert session.case.voxels_edited == 0
     assert np.array_equal(session.case.mask, before)
+    session.mask_layer.redo()
+    assert session.case.voxels_edited == 36
+    assert session.mask_layer.data[BOX].all()
+
+
+def test_an_undo_after_a_threshold_move_carves_no_hole(session, qtbot, chest) -> None:
+    session.show_ct(chest.volume)
+    run(session, qtbot)
+    session.set_threshold(0.99)
+    rim = tuple(np.argwhere((session.case.probability > 130) & (session.case.mask == 0))[:30].T)
+    session.mask_layer.data_setitem(rim, 1)
+    session.set_threshold(0.3)  # now the network says lung there, too
+    session.mask_layer.undo()  # napari brings back the 0 of before
+    assert session.case.voxels_edited == 0
+    assert session.mask_layer.data[rim].all()
+
+
+def test_saving_a_copy_of_the_mask_does_not_touch_the_mask(session, qtbot, chest, tmp_path: Path) -> None:
+    from napari_resunet.plugin.writer import write_labels
+
+    session.show_ct(chest.volume)
+    run(session, qtbot)
+    copied, meta, _ = session.mask_layer.as_layer_data_tuple()
+    copied = copied.copy()
+    session.mask_layer.data_setitem(BOX, 1)
+    write_labels(str(tmp_path / "backup.nii.gz"), copied, meta)
+    assert session.mask_layer.data[BOX].all()
+    assert not nru.read_mask(tmp_path / "backup.nii.gz").axial[BOX].any()
+
+
+def test_a_copy_of_the_mask_layer_is_never_taken_for_the_mask(session, qtbot, chest) -> None:
+    session.show_ct(chest.volume)
+    run(session, qtbot)
+    mask, ct = session.mask_layer, session.ct_layer
+    session.viewer.add_labels(mask.data.copy(), metadata=mask.metadata, name="lung mask copy")
+    session.show_ct(Volume(chest.volume.array[::-1].copy(), chest.volume.geometry))
+    session.choose(ct)
+    assert session.mask_layer is mask
+
+
+def test_a_copy_of_the_ct_layer_does_not_take_over(session, chest) -> None:
+    session.show_ct(chest.volume)
+    ct = session.ct_layer
+    session.viewer.add_image(ct.data, metadata=ct.metadata, name="copy")
+    assert session.ct_layer is ct
+
+
+def test_a_new_widget_finds_the_painted_mask_of_a_closed_one(qtbot, chest) -> None:
+    viewer = ViewerModel()
+    first = Session(viewer)
+    first.show_ct(chest.volume)
+    first._ensure_layers()
+    first.mask_layer.data_setitem(BOX, 1)
+    first.close()
+    second = Session(viewer)
+    assert second.mask_layer is viewer.layers["lung mask"]
+    assert second.case.voxels_edited == 36
+    second.close()
+
+
+def test_the_clean_up_of_one_ct_never_lands_on_another(session, qtbot, chest) -> None:
+    session.show_ct(chest.volume)
+    run(session, qtbot)
+    other = Volume(chest.volume.array[::-1].copy(), chest.volume.geometry)
+    session.settle()
+    session.show_ct(other)
+    session.case.version = session._cases[session.viewer.layers[0]].version  # as if both had come as far
+    qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
+    assert not session.case.mask.any()
+
+
+def test_clean_ups_wait_for_each_other_and_the_last_word_counts(session, qtbot, chest) -> None:
+    session.show_ct(chest.volume)
+    run(session, qtbot)
+    for threshold in (0.2, 0.8, 0.6):
+        session.set_threshold(threshold)
+        session.settle()
+    qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
+    prob = session.case.probability_map()
+    assert np.array_equal(session.case.mask, nru.to_mask(prob, threshold=0.6).axial)
+
+
+def test_an_export_right_after_a_threshold_move_is_cleaned_up(session, qtbot, chest, tmp_path: Path) -> None:
+    session.show_ct(chest.volume)
+    run(session, qtbot)
+    session.set_threshold(0.05)
+    session.export(tmp_path / "lungs.nii.gz")
+    expected = nru.to_mask(session.case.probability_map(), threshold=0.05)
+    assert np.array_equal(nru.read_mask(tmp_path / "lungs.nii.gz").array, expected.array)
+
+
+def test_a_cancelled_reading_opens_nothing(session, qtbot, chest, tmp_path: Path) -> None:
+    write_ct_series(chest.volume, tmp_path / "ct")
+    session.open(tmp_path / "ct")
+    session.cancel()
+    qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
+    assert not session.viewer.layers
+
+
+def test_nothing_is_heard_of_a_run_after_the_widget_is_closed(qtbot, chest) -> None:
+    viewer = ViewerModel()
+    session = Session(viewer)
+    heard = Listener(session)
+    session.show_ct(chest.volume)
+    session.run(CPU)
+    job = session._job
+    session.close()
+    qtbot.waitUntil(lambda: not job._worker.is_running, timeout=60_000)
+    qtbot.wait(50)
+    assert not heard.seen
+    assert not heard.errors
 
 
 def test_the_export_is_what_is_shown_with_the_edits_in_it(
@@ -204,7 +314,7 @@ def test_coming_back_to_a_ct_finds_what_was_painted_on_it(session, qtbot, chest)
     session.show_ct(other)
     assert session.case.volume is other
     assert session.mask_layer is None
-    session.adopt(first)
+    session.choose(first)
     assert session.case.voxels_edited == 36
     assert session.mask_layer.data[5, 2:8, 2:8].all()
 
@@ -249,35 +359,41 @@ def test_a_mask_layer_given_another_array_is_taken_in(session, qtbot, chest) -> 
     assert session.mask_layer.data is session.case.mask
 
 
-def test_a_mask_layer_of_another_size_is_put_back_and_told_of(session, heard, qtbot, chest) -> None:
+def test_a_mask_layer_of_another_size_is_put_back_and_what_it_held_is_kept(
+    session, heard, qtbot, chest
+) -> None:
     session.show_ct(chest.volume)
     run(session, qtbot)
-    session.mask_layer.data = np.zeros((3, 4, 5), dtype=np.uint8)
+    session.mask_layer.data = np.full((3, 4, 5), 7, dtype=np.uint8)
     session.set_threshold(0.6)
     assert "another size" in str(heard.errors[0])
     assert session.mask_layer.data is session.case.mask
+    assert (session.viewer.layers["lung mask of another size"].data == 7).all()
 
 
 def test_values_that_cannot_be_hu_are_asked_about_and_not_run(session, heard, qtbot, chest) -> None:
     array = (chest.volume.array.astype(np.int32) + 1024).astype(np.int16)
     session.show_ct(Volume(array, chest.volume.geometry))
-    assert "HU offset of -1024" in heard.questions[-1]
+    assert "HU offset of -1024" in session.question
     run(session, qtbot)
     assert isinstance(heard.errors[0], InputError)
     assert not session.case.done.any()
+    session.mask_layer.data_setitem(BOX, 1)
     session.answer_hu(-1024)
-    assert heard.questions[-1] == ""
+    assert session.question == ""
     assert np.array_equal(session.ct_layer.data, chest.volume.axial)
+    assert session.mask_layer.data[BOX].all()  # what was painted meanwhile is still there
     run(session, qtbot)
     assert session.case.done.all()
+    assert session.mask_layer.data[BOX].all()
 
 
 def test_a_foreign_layer_without_voxel_size_is_asked_about(session, heard) -> None:
     layer = session.viewer.add_image(np.zeros((3, 40, 50), dtype=np.int16))
     assert session.case is None  # not taken unasked
-    session.adopt(layer)
+    session.choose(layer)
     assert isinstance(heard.errors[0], SpacingUnknownError)
-    session.adopt(layer, spacing_mm=(5, 1, 1))
+    session.choose(layer, spacing_mm=(5, 1, 1))
     assert session.case.volume.geometry.spacing_mm == (5, 1, 1)
 
 
@@ -317,7 +433,7 @@ def test_a_mask_made_elsewhere_is_shown_and_kept_where_the_network_has_not_been(
     session, qtbot, chest
 ) -> None:
     session.show_ct(chest.volume)
-    session.adopt_mask(chest.mask)
+    session.adopt_mask(chest.mask, name="truth.nii.gz")
     assert np.array_equal(session.mask_layer.data > 0, chest.mask.axial > 0)
     run(session, qtbot, slices=(0, 4))
     assert np.array_equal(session.mask_layer.data[8:] > 0, chest.mask.axial[8:] > 0)

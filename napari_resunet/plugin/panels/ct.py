@@ -27,14 +27,22 @@ class CtPanel(Container):
     ----------
     session : Session
         Does the work.
+    choose_layer : callable
+        Makes a layer the open CT.
     ask_folder, ask_file : callable
         Open a dialog, and the CT that is chosen there.
     """
 
     def __init__(
-        self, session: Session, *, ask_folder: Callable[[], None], ask_file: Callable[[], None]
+        self,
+        session: Session,
+        *,
+        choose_layer: Callable[[Layer | None], None],
+        ask_folder: Callable[[], None],
+        ask_file: Callable[[], None],
     ) -> None:
         self.session = session
+        self._choose_layer = choose_layer
         self.open_folder = PushButton(text="Open folder…", tooltip="Open a folder with a DICOM series.")
         self.open_file = PushButton(
             text="Open file…", tooltip="Open NIfTI, TIFF, MetaImage, NRRD or a DICOM file."
@@ -72,14 +80,14 @@ class CtPanel(Container):
             button.changed.connect(partial(self._set_window, button.text))
         session.events.layers.connect(self._show_layers)
         session.events.case.connect(self._show_case)
-        session.events.question.connect(self._show_question)
         self._show_case()
 
     def _ct_layers(self, _widget: object) -> list[Layer]:
         return [layer for layer in self.session.viewer.layers if can_be_ct(layer)]
 
     def _choose(self, layer: Layer | None) -> None:
-        self.session.adopt(layer)
+        self._choose_layer(layer)
+        self._show_layers()  # which may not be the one chosen, if that one cannot be used
 
     def _subtract(self) -> None:
         self.session.answer_hu(-1024)
@@ -97,6 +105,7 @@ class CtPanel(Container):
         self.card.value = _NO_CT if case is None else "\n".join([describe(case.volume), *case.volume.notes])
         for button in self.windows:
             button.enabled = case is not None
+        self._show_question()
 
     def _show_layers(self) -> None:
         # magicgui keeps a choice by its text, which a new name changes: ask the session instead
@@ -104,7 +113,8 @@ class CtPanel(Container):
             self.layer.reset_choices()
             self.layer.value = self.session.ct_layer
 
-    def _show_question(self, question: str) -> None:
+    def _show_question(self) -> None:
+        question = self.session.question
         self.question.value = question
         for widget in (self.question, self.add_offset, self.are_hu):
             widget.visible = bool(question)

@@ -32,6 +32,7 @@ class SegmentPanel(Container):
     def __init__(self, session: Session, *, ask_weights: Callable[[], Path | None]) -> None:
         self.session = session
         self._ask_weights = ask_weights
+        self._last_model = builtin_models()[0]
         tip = "A built-in model, or weights of your own. What the model has learnt stands below."
         self.model = ComboBox(
             name="model", label="Model", choices=[*builtin_models(), OTHER_FILE], tooltip=tip
@@ -99,8 +100,9 @@ class SegmentPanel(Container):
             path = self._ask_weights()
             if path is not None:
                 self.model.choices = [*builtin_models(), str(path), OTHER_FILE]
-            self.model.value = builtin_models()[0] if path is None else str(path)
+            self.model.value = self._last_model if path is None else str(path)
             return
+        self._last_model = name
         self._show_card()
 
     def _show_card(self) -> None:
@@ -136,8 +138,7 @@ class SegmentPanel(Container):
         self.stop.enabled = running
         self.bar.visible = running
         self.bar.value = 0
-        if running:
-            self._say("starting …")
+        self._say("starting …" if running else "")
 
     def _show_progress(self, seen: int, wanted: int, seconds_left: float) -> None:
         self.bar.max, self.bar.value = wanted, seen
