@@ -41,11 +41,13 @@ def body_box(slices: npt.NDArray[Any]) -> tuple[int, int, int, int]:
 
 
 def _largest_piece(dense: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    # filled first: around full lungs the chest wall alone may be as thin as the table
+    solid = np.stack([ndimage.binary_fill_holes(slice_) for slice_ in dense])
     # opened within the slice: the table is a thin sheet, and touches the back
-    opened = ndimage.binary_opening(dense, structure=np.ones((1, 3, 3), dtype=bool), iterations=2)
+    opened = ndimage.binary_opening(solid, structure=np.ones((1, 3, 3), dtype=bool), iterations=2)
     labels, count = cc3d.connected_components(opened, connectivity=6, return_N=True)
     if not count:
-        return dense
+        return solid
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     largest: npt.NDArray[np.bool_] = labels == sizes.argmax()

@@ -87,3 +87,15 @@ def test_the_box_of_a_made_up_chest_holds_its_lungs() -> None:
     lungs = phantom.mask.axial > 0
     assert lungs[:, y0:y1, x0:x1].sum() == lungs.sum() > 0
     assert (y1 - y0) * (x1 - x0) < 64 * 64
+
+
+def test_full_lungs_in_a_thin_chest_wall_belong_to_the_body() -> None:
+    rows, columns = np.mgrid[:256, :256]
+    distance = np.hypot((rows - 128) / 80, (columns - 128) / 110)
+    slices = np.full((1, 256, 256), -1000, dtype=np.int16)
+    slices[0][distance <= 1] = 40
+    slices[0][distance <= 0.96] = -850  # the wall is 3 to 4 pixels thick
+    slices[0][np.hypot(rows - 128, columns - 128) < 30] = 40  # the heart, which touches nothing
+    y0, y1, x0, x1 = body_box(slices)
+    assert (y0, x0) <= (48, 18)
+    assert (y1, x1) >= (208, 238)
