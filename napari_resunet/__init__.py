@@ -12,12 +12,12 @@ Where things live, each importing only from what stands above it::
     io/                         files <-> Volume, Mask: DICOM, NIfTI, TIFF, MetaImage, NRRD; atomic, proved writing
     imaging/                    arrays in, arrays out: body, components, right and left, intensity
     model/                      the network, its card, its weights (builtin/), devices, slices through the network
-    measure/                    overlap of two masks
+    measure/                    agreement of two masks, ml and HU of the lungs, doubt slice by slice
     phantom/                    a made-up chest CT with known lungs
     pictures                    contours and curves as PNG
     inference/                  predict (streams slices), postprocess (threshold, clean-up, sides)
     training/                   cases, dataset, augment, losses, loop
-    editing/                    correction: what a hand changed
+    editing/                    correction: what a hand changed; the tools that correct a mask
     case                        one open case, the only object that changes
     workflows                   whole jobs: segment, evaluate, train, demo
     facts                       what a machine, a CT or a model is, in plain names and values
@@ -38,13 +38,15 @@ if TYPE_CHECKING:
     from napari_resunet.inference.postprocess import to_mask
     from napari_resunet.inference.predict import predict
     from napari_resunet.io.files import read_mask, read_volume, write_mask, write_probability
-    from napari_resunet.measure.overlap import evaluate
+    from napari_resunet.measure.agreement import evaluate
+    from napari_resunet.measure.lungs import lung_figures
     from napari_resunet.model.checkpoint import load_model
     from napari_resunet.phantom import make_phantom
 
 __all__ = [
     "evaluate",
     "load_model",
+    "lung_figures",
     "make_phantom",
     "predict",
     "read_mask",
@@ -55,8 +57,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "evaluate": "measure.overlap",
+    "evaluate": "measure.agreement",
     "load_model": "model.checkpoint",
+    "lung_figures": "measure.lungs",
     "make_phantom": "phantom",
     "predict": "inference.predict",
     "read_mask": "io.files",

@@ -15,7 +15,7 @@ from psygnal import Signal, SignalGroup
 from napari_resunet.editing.correction import absorb_edits, compose
 from napari_resunet.errors import InputError
 from napari_resunet.inference.postprocess import finish_mask, lung_voxels
-from napari_resunet.measure.overlap import refuse_other_grid
+from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.settings import MaskSettings
 from napari_resunet.volume import Mask, ProbabilityMap, Run, Volume
 
@@ -48,6 +48,8 @@ class Case:
         What a hand changed: 0 untouched, +1 put in, -1 taken out.
     mask : (z, y, x) array of uint8
         What is shown, and painted in; the same array for as long as the case is open.
+    automatic : (z, y, x) array of bool
+        What threshold and clean-up made of the probabilities, before any edit.
     run : Run, optional
         What made the probabilities.
     version : int
@@ -65,7 +67,7 @@ class Case:
         self.mask = np.zeros(shape, dtype=np.uint8)
         self.run: Run | None = None
         self.version = 0
-        self._automatic = np.zeros(shape, dtype=bool)
+        self.automatic = np.zeros(shape, dtype=bool)
         self._last_shown = np.zeros(shape, dtype=np.uint8)
         self._adopted: npt.NDArray[np.bool_] | None = None
         self._adopted_name: str | None = None
@@ -96,14 +98,14 @@ class Case:
         self.absorb_edits()
         self.probability[part] = batch.probabilities
         self.done[part] = True
-        self._automatic[part] = self._lungs(part, clean=False)
+        self.automatic[part] = self._lungs(part, clean=False)
         self._moved_on()
         self._show(part)
         self.events.probability.emit(batch.start, batch.stop)
 
     def absorb_edits(self, *, undone: bool = False) -> None:
         """Note what a hand has changed in `mask` since last time, by an undo or redo if `undone`."""
-        if absorb_edits(self.mask, self._last_shown, self._automatic, self.edit, undone=undone):
+        if absorb_edits(self.mask, self._last_shown, self.automatic, self.edit, undone=undone):
             if undone:
                 self._show(slice(None))
             self._last_shown[...] = self.mask
@@ -115,7 +117,7 @@ class Case:
         for z in range(
             len(self.mask)
         ):  # slice by slice: arrays of the whole volume cost more than the comparison
-            self._automatic[z] = self._lungs(slice(z, z + 1), clean=False)[0]
+            self.automatic[z] = self._lungs(slice(z, z + 1), clean=False)[0]
         self._keep_adopted()
         self._show(slice(None))
 
@@ -133,7 +135,7 @@ class Case:
         if version != self.version:
             return
         self.absorb_edits()
-        self._automatic[...] = automatic
+        self.automatic[...] = automatic
         self._keep_adopted()
         self._is_settled = True
         self._show(slice(None))
@@ -205,13 +207,13 @@ class Case:
 
     def _keep_adopted(self) -> None:
         if self._adopted is not None:
-            self._automatic[~self.done] = self._adopted[~self.done]
+            self.automatic[~self.done] = self._adopted[~self.done]
 
     def _lungs(self, part: slice, *, clean: bool) -> npt.NDArray[np.bool_]:
         return lung_voxels(self.probability[part], threshold=self.settings.threshold, clean=clean)
 
     def _show(self, part: slice) -> None:
         for z in range(*part.indices(len(self.mask))):
-            shown = compose(self._automatic[z], self.edit[z]) if self.edit[z].any() else self._automatic[z]
+            shown = compose(self.automatic[z], self.edit[z]) if self.edit[z].any() else self.automatic[z]
             self.mask[z] = self._last_shown[z] = shown
         self.events.mask.emit()

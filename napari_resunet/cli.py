@@ -233,12 +233,35 @@ def evaluate(
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE")],
     table: Annotated[Path | None, typer.Option("--csv", help="Add the result to this table.")] = None,
 ) -> None:
-    """Compare a mask with a reference on the same grid: Dice, IoU, volumes in ml."""
+    """Compare a mask with a reference on the same grid: Dice, IoU, surface distances in mm, volumes in ml."""
     from napari_resunet import workflows
 
-    for lung, overlap in workflows.evaluate_files(mask, reference, table).items():
-        sizes = f"{overlap.volume_ml:.1f} ml, reference {overlap.reference_ml:.1f} ml"
-        print(f"{lung}: Dice {overlap.dice:.4f}, IoU {overlap.iou:.4f}, {sizes}")
+    for lung, found in workflows.evaluate_files(mask, reference, table).items():
+        overlap = f"Dice {found.dice:.4f}, IoU {found.iou:.4f}, NSD at 2 mm {found.nsd_2mm:.4f}"
+        surfaces = f"HD95 {found.hd95_mm:.2f} mm, ASSD {found.assd_mm:.2f} mm"
+        print(
+            f"{lung}: {overlap}, {surfaces}, {found.volume_ml:.1f} ml, reference {found.reference_ml:.1f} ml"
+        )
+
+
+@app.command()
+def measure(
+    source: Source,
+    mask: Annotated[Path, typer.Argument(metavar="MASK", help="A mask of this CT.")],
+    table: Annotated[Path | None, typer.Option("--csv", help="Add the figures to this table.")] = None,
+    spacing: SpacingOption = None,
+    series: SeriesOption = None,
+    hu_offset: OffsetOption = None,
+) -> None:
+    """Measure the lungs: ml, mean and 15th percentile of HU, share of emphysema-like voxels, right, left and both."""
+    from napari_resunet import workflows
+
+    answers = InputAnswers(_spacing(spacing), series, hu_offset)
+    figures = workflows.measure_files(
+        source, mask, table, answers=answers, read_track=_show_progress("reading")
+    )
+    for lung in figures:
+        print(f"{lung.name}: {lung}")
 
 
 @app.command()

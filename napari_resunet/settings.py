@@ -117,17 +117,21 @@ class ToolSettings:
     )
     radius_mm: float = _choice(
         2.0,
-        "Smoothing",
+        "Smoothing (mm)",
         "Details smaller than about this are smoothed away, in mm.",
         low=0.5,
         high=10.0,
         step=0.5,
     )
-    low_hu: float = _choice(-1000.0, "From", "Lowest HU to grow into.", low=-1024.0, high=3071.0, step=10.0)
-    high_hu: float = _choice(-400.0, "To", "Highest HU to grow into.", low=-1024.0, high=3071.0, step=10.0)
+    low_hu: float = _choice(
+        -1000.0, "From (HU)", "Lowest HU to grow into.", low=-1024.0, high=3071.0, step=10.0
+    )
+    high_hu: float = _choice(
+        -400.0, "To (HU)", "Highest HU to grow into.", low=-1024.0, high=3071.0, step=10.0
+    )
     within_mm: float = _choice(
         30.0,
-        "Within",
+        "Within (mm)",
         "How far from the clicked voxel to grow at most, in mm.",
         low=1.0,
         high=300.0,

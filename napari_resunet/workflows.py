@@ -16,7 +16,8 @@ from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.io.export import PROBABILITY_ENDINGS, require_folder, require_writable
 from napari_resunet.io.files import Receipt, read_mask, write_mask, write_probability
 from napari_resunet.io.open_ct import open_ct
-from napari_resunet.measure.overlap import Overlap, evaluate
+from napari_resunet.measure.agreement import Agreement, evaluate
+from napari_resunet.measure.lungs import LungFigures, lung_figures
 from napari_resunet.model.card import RESEARCH_ONLY
 from napari_resunet.phantom import make_phantom
 from napari_resunet.pictures import draw_overlay
@@ -86,7 +87,7 @@ def segment(
     return volume, mask, receipt
 
 
-def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> dict[str, Overlap]:
+def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> dict[str, Agreement]:
     """Compare two mask files, and add the result to a CSV table if one is given.
 
     Raises
@@ -96,13 +97,39 @@ def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> di
     """
     results = evaluate(read_mask(mask), read_mask(reference))
     if table is not None:
-        _append_rows(table, [_row(mask, reference, lung, overlap) for lung, overlap in results.items()])
+        _append_rows(table, [_row(mask, reference, lung, agreement) for lung, agreement in results.items()])
     return results
 
 
-def _row(mask: Path, reference: Path, lung: str, overlap: Overlap) -> dict[str, Any]:
-    figures = {name: round(value, 6) for name, value in asdict(overlap).items()}
-    return {"mask": mask.name, "reference": reference.name, "lung": lung, **figures}
+def measure_files(
+    source: Path,
+    mask: Path,
+    table: Path | None = None,
+    *,
+    answers: InputAnswers | None = None,
+    read_track: Track = silent,
+) -> list[LungFigures]:
+    """Measure the lungs of a CT under a mask, and add the figures to a CSV table if one is given.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or they do not lie on one grid.
+    """
+    figures = lung_figures(open_ct(source, answers, read_track), read_mask(mask))
+    if table is not None:
+        _append_rows(
+            table, [{"ct": source.name, "mask": mask.name, **_rounded(asdict(lung))} for lung in figures]
+        )
+    return figures
+
+
+def _row(mask: Path, reference: Path, lung: str, agreement: Agreement) -> dict[str, Any]:
+    return {"mask": mask.name, "reference": reference.name, "lung": lung, **_rounded(asdict(agreement))}
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in figures.items()}
 
 
 def demo(

@@ -168,10 +168,27 @@ def test_evaluate_prints_dice_and_iou_and_adds_rows_to_a_table(command, tmp_path
     for _ in range(2):
         assert command("evaluate", mask, reference, "--csv", tmp_path / "t.csv") == 0
     line = capsys.readouterr().out.splitlines()[0]
-    assert line == "lungs: Dice 0.5000, IoU 0.3333, 4.0 ml, reference 4.0 ml"
+    assert line.startswith("lungs: Dice 0.5000, IoU 0.3333, NSD at 2 mm ")
+    assert line.endswith(" mm, 4.0 ml, reference 4.0 ml")
     rows = (tmp_path / "t.csv").read_text().splitlines()
-    assert rows[0] == "mask,reference,lung,dice,iou,volume_ml,reference_ml"
-    assert rows[1] == rows[2] == "a.nii.gz,b.nii.gz,lungs,0.5,0.333333,4.0,4.0"
+    distances, volumes = "hd95_mm,assd_mm,nsd_2mm", "volume_ml,reference_ml,volume_difference_ml,missed"
+    assert rows[0] == f"mask,reference,lung,dice,iou,{distances},{volumes}"
+    assert rows[1] == rows[2]
+    assert rows[1].startswith("a.nii.gz,b.nii.gz,lungs,0.5,0.333333,")
+    assert rows[1].endswith(",4.0,4.0,0.0,False")
+
+
+def test_measure_prints_ml_and_hu_of_each_lung_and_adds_rows_to_a_table(
+    command, chest, dicom: Path, tmp_path: Path, capsys
+) -> None:
+    nru.write_mask(chest.mask, tmp_path / "truth.nii.gz")
+    assert command("measure", dicom, tmp_path / "truth.nii.gz", "--csv", tmp_path / "t.csv") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["right", "left", "both"]
+    assert f"{chest.mask.volume_ml:,.0f} ml, mean -8" in lines[2]
+    rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert rows[0] == "ct,mask,name,voxels,volume_ml,mean_hu,sd_hu,p15_hu,laa950_percent"
+    assert len(rows) == 4
 
 
 def test_a_table_that_cannot_be_written_exits_with_4(command, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The dock widget: four sections that fold, one session."""
+"""The dock widget: sections that fold, one session."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from superqt import QCollapsible
 
 from napari_resunet.errors import SpacingUnknownError
 from napari_resunet.model.card import RESEARCH_ONLY
+from napari_resunet.plugin.panels.correct import CorrectPanel
 from napari_resunet.plugin.panels.ct import CtPanel
 from napari_resunet.plugin.panels.export import ExportPanel
 from napari_resunet.plugin.panels.mask import MaskPanel
+from napari_resunet.plugin.panels.measure import MeasurePanel
+from napari_resunet.plugin.panels.review import ReviewPanel
 from napari_resunet.plugin.panels.segment import SegmentPanel
 from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
@@ -46,6 +49,9 @@ class LungSegmentation(QScrollArea):
         )
         self.segment = SegmentPanel(self.session, ask_weights=self._ask_weights)
         self.mask = MaskPanel(self.session)
+        self.correct = CorrectPanel(self.session)
+        self.review = ReviewPanel(self.session)
+        self.measure = MeasurePanel(self.session)
         self.export = ExportPanel(self.session, ask_output=self._ask_output)
         self._lay_out()
         self._with_spacing: Callable[[Spacing], None] | None = None
@@ -63,12 +69,21 @@ class LungSegmentation(QScrollArea):
             ("1  CT", self.ct),
             ("2  Segment", self.segment),
             ("3  Mask", self.mask),
-            ("4  Export", self.export),
+            ("4  Correct", self.correct),
+            ("5  Review", self.review),
+            ("6  Measure", self.measure),
+            ("7  Export", self.export),
         ):
             section = QCollapsible(title)
             section.content().layout().setContentsMargins(2, 0, 2, 0)
             section.addWidget(panel.native)
-            section.expand(animate=False)
+            if panel in (
+                self.ct,
+                self.segment,
+                self.mask,
+                self.export,
+            ):  # the window is not high enough for all
+                section.expand(animate=False)
             column.addWidget(section)
         column.addWidget(text(RESEARCH_ONLY).native)
         self.setWidget(inside)

@@ -9,7 +9,7 @@ from napari.viewer import Viewer
 
 from napari_resunet.io.files import read_mask
 from napari_resunet.io.open_ct import open_ct
-from napari_resunet.measure.overlap import refuse_other_grid
+from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.settings import InputAnswers
 

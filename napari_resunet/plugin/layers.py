@@ -70,7 +70,7 @@ def probability_layer(case: Case, ct: Image) -> Image:
         contrast_limits=(0, 1),
         visible=False,
         metadata={KEY: case},
-        **_placed_like(ct),
+        **placed_like(ct),
     )
 
 
@@ -84,13 +84,13 @@ def mask_layer(case: Case, ct: Image) -> Labels:
             color_dict={None: RIGHT_COLOUR, 0: "transparent", 1: RIGHT_COLOUR, 2: LEFT_COLOUR}
         ),
         metadata={KEY: case},
-        **_placed_like(ct),
+        **placed_like(ct),
     )
     layer.brush_size = 15
     return layer
 
 
-def _placed_like(ct: Image) -> dict[str, Any]:
+def placed_like(ct: Image) -> dict[str, Any]:
     """Return where the CT's layer lies, by whatever means, so that a result lies on it."""
     known = ct.as_layer_data_tuple()[1]
     return {

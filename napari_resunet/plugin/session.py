@@ -25,6 +25,7 @@ from napari_resunet.errors import InputError, ResUNetError
 from napari_resunet.imaging.intensity import refuse_implausible_hu
 from napari_resunet.io.files import Receipt, write_mask, write_probability
 from napari_resunet.io.open_ct import open_ct
+from napari_resunet.plugin.correcting import Correcting
 from napari_resunet.plugin.jobs import Generator, Job
 from napari_resunet.plugin.layers import KEY, ct_layer_data, mask_layer, probability_layer, shows, volume_of
 from napari_resunet.settings import InputAnswers, PredictSettings
@@ -73,6 +74,7 @@ class Session:
         self._started = 0.0
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
+        self.correcting = Correcting(self)
         self._adopt_one_of(viewer.layers)
 
     # ---- the CT
@@ -162,8 +164,8 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing at all is at work, not even the clean-up."""
-        return self._job is None and self._cleaning is None
+        """Whether nothing at all is at work, not even the clean-up or a tool."""
+        return self._job is None and self._cleaning is None and self.correcting.is_idle
 
     def run(self, settings: PredictSettings, slices: tuple[int, int] | None = None) -> None:
         """Run the network over the open CT, from the slice in view outwards.
@@ -176,7 +178,7 @@ class Session:
         if self._is_busy():
             return
         self.sync()
-        self._ensure_layers()
+        self.show_layers()
         case = self.case
         work = (
             case.volume,
@@ -203,6 +205,11 @@ class Session:
             return 0
         point = np.asarray(self.ct_layer.world_to_data(self.viewer.dims.point[-self.ct_layer.ndim :]))
         return int(np.clip(round(point[0]), 0, self.ct_layer.data.shape[0] - 1))
+
+    def show_slice(self, z: int) -> None:
+        """Bring an axial slice into view."""
+        if self.ct_layer is not None:
+            self.viewer.dims.set_point(self.viewer.dims.ndim - 3, self.ct_layer.data_to_world((z, 0, 0))[0])
 
     def _on_prediction(self, case: Case, answer: tuple[Run, Any, int, int]) -> None:
         run, batch, seen, wanted = answer
@@ -272,7 +279,7 @@ class Session:
     def adopt_mask(self, mask: Mask, *, name: str) -> None:
         """Show a mask made elsewhere, to be corrected."""
         if self.case is not None:
-            self._ensure_layers()
+            self.show_layers()
             self.case.adopt(mask, name=name)
 
     def sync(self, *, undone: bool = False) -> None:
@@ -314,13 +321,15 @@ class Session:
             if job is not None:
                 job.abandon()
         self._job = self._cleaning = None
+        self.correcting.discard()
         self._let_go()
         self.viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
 
     # ---- layers and jobs
 
-    def _ensure_layers(self) -> None:
+    def show_layers(self) -> None:
+        """Add the probability and the mask of the open case to the viewer, where they are not in it."""
         if self.case is None or self.ct_layer is None:
             return
         if self.probability_layer is None:

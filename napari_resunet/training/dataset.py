@@ -19,7 +19,7 @@ from napari_resunet.errors import GeometryError
 from napari_resunet.imaging.body import body_box
 from napari_resunet.io.files import read_mask, read_volume
 from napari_resunet.io.slice_png import read_png_mask
-from napari_resunet.measure.overlap import refuse_other_grid
+from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.model.slices import Crop, shrink
 from napari_resunet.track import Track, silent
 from napari_resunet.training.cases import Case

@@ -147,7 +147,7 @@ def test_the_widget_shows_which_layer_is_the_ct_also_when_it_is_renamed(opened, 
 def test_a_mask_saved_from_the_file_menu_lies_on_the_grid_of_the_ct(
     opened, viewer, qtbot, chest, tmp_path
 ) -> None:
-    opened.session._ensure_layers()
+    opened.session.show_layers()
     viewer.layers["lung mask"].data[5, 10:20, 30:40] = 1
     viewer.layers["lung mask"].save(str(tmp_path / "saved.nii.gz"), plugin="napari-resunet")
     mask = nru.read_mask(tmp_path / "saved.nii.gz")
@@ -223,3 +223,64 @@ def test_research_use_only_stands_in_the_widget(dock) -> None:
     from qtpy.QtWidgets import QLabel
 
     assert any("research use only" in label.text() for label in dock.findChildren(QLabel))
+
+
+@pytest.fixture
+def found(opened, qtbot):
+    """The widget after a run."""
+    opened.segment.start.native.click()
+    settled(qtbot, opened)
+    return opened
+
+
+def test_a_tool_is_chosen_shown_and_applied_with_buttons(found, viewer, qtbot) -> None:
+    panel = found.correct
+    viewer.dims.set_current_step(0, 14)
+    panel.tool.value = "Clear this slice"
+    assert panel.tip.value == "Remove everything in the slice in view."
+    assert not panel.apply.enabled
+    panel.look.native.click()
+    settled(qtbot, found)
+    assert "to remove (magenta)" in panel.state.value
+    assert "preview" in viewer.layers
+    panel.apply.native.click()
+    assert not viewer.layers["lung mask"].data[14].any()
+    assert "preview" not in viewer.layers
+    assert not panel.apply.enabled
+
+
+def test_a_tool_shows_only_the_settings_it_goes_by(opened) -> None:
+    opened.correct.tool.value = "Smooth"
+    shown = [name for name, widget in opened.correct.choices.items() if not widget.native.isHidden()]
+    assert shown == ["radius_mm"]
+
+
+def test_the_review_goes_through_the_slices_in_the_order_of_doubt_and_back(found, viewer) -> None:
+    panel = found.review
+    seen = []
+    for _ in range(3):
+        panel.next.native.click()
+        seen.append((found.session.slice_in_view, float(panel.place.value.rpartition(" ")[2])))
+    assert len({z for z, _ in seen}) == 3
+    assert seen[0][1] >= seen[1][1] >= seen[2][1] > 0
+    panel.back.native.click()
+    assert found.session.slice_in_view == seen[1][0]
+    assert all(found.session.case.mask[z].any() for z, _ in seen)
+
+
+def test_the_review_of_nothing_says_what_to_do(opened) -> None:
+    opened.review.next.native.click()
+    assert opened.review.place.value.startswith("Run the network first")
+
+
+def test_the_lungs_are_measured_into_napari_s_table(found, viewer, qtbot, chest) -> None:
+    found.measure.measure.native.click()
+    qtbot.waitUntil(lambda: "right:" in found.measure.figures.value, timeout=30_000)
+    features = viewer.layers["lung mask"].features
+    assert features["name"].tolist() == ["right", "left", "both"]
+    right, left, both = features["volume_ml"]
+    assert right + left == pytest.approx(both)
+    assert both == pytest.approx(found.session.case.volume_ml)
+    assert right == pytest.approx(
+        np.count_nonzero(chest.mask.array == 1) * chest.volume.geometry.voxel_volume_mm3 / 1000, rel=0.1
+    )

@@ -219,7 +219,7 @@ def test_a_new_widget_finds_the_painted_mask_of_a_closed_one(qtbot, chest) -> No
     viewer = ViewerModel()
     first = Session(viewer)
     first.show_ct(chest.volume)
-    first._ensure_layers()
+    first.show_layers()
     first.mask_layer.data_setitem(BOX, 1)
     first.close()
     second = Session(viewer)
@@ -308,7 +308,7 @@ def test_an_export_of_nothing_says_so(session, heard, chest, tmp_path: Path) -> 
 def test_coming_back_to_a_ct_finds_what_was_painted_on_it(session, qtbot, chest) -> None:
     session.show_ct(chest.volume)
     first = session.ct_layer
-    session._ensure_layers()
+    session.show_layers()
     session.mask_layer.data[5, 2:8, 2:8] = 1
     other = Volume(chest.volume.array[::-1].copy(), chest.volume.geometry)
     session.show_ct(other)

@@ -1,0 +1,95 @@
+"""How large each lung is, and how dense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_resunet.measure.same_grid import refuse_other_grid
+from napari_resunet.volume import Mask, Volume
+
+# Air is -1000 HU, and noise reaches some hundreds below. Scanners fill what they did not see with -2000 or less.
+PADDING_HU = -1500
+EMPHYSEMA_HU = -950
+_SIDES = {"right": 1, "left": 2}
+
+
+@dataclass(frozen=True)
+class LungFigures:
+    """Size and density of a lung.
+
+    Parameters
+    ----------
+    name : str
+        ``"right"``, ``"left"`` or ``"both"``.
+    voxels : int
+        In the mask.
+    volume_ml : float
+        Of all of them.
+    mean_hu, sd_hu : float
+        Mean and standard deviation (of these voxels, not an estimate for others). This and the figures below leave
+        out voxels without a measured value; they are nan where none is left.
+    p15_hu : float
+        15th percentile (Perc15), interpolated between values.
+    laa950_percent : float
+        Low attenuation area: share of voxels below -950 HU, from 0 to 100.
+    """
+
+    name: str
+    voxels: int
+    volume_ml: float
+    mean_hu: float
+    sd_hu: float
+    p15_hu: float
+    laa950_percent: float
+
+    def __str__(self) -> str:
+        density = f"mean {self.mean_hu:.0f} ± {self.sd_hu:.0f} HU, 15th percentile {self.p15_hu:.0f} HU"
+        return f"{self.volume_ml:,.0f} ml, {density}, {self.laa950_percent:.1f} % below -950 HU"
+
+
+def lung_figures(volume: Volume, mask: Mask) -> list[LungFigures]:
+    """Measure the lungs of a CT.
+
+    Parameters
+    ----------
+    volume : Volume
+        In HU. What is -1500 or less is padding, not tissue; it and values that are not finite have no part in the
+        figures in HU, but their voxels count for the volume.
+    mask : Mask
+        On the same grid, with labels 0 and 1, or 0, 1 (right) and 2 (left).
+
+    Returns
+    -------
+    list of LungFigures
+        Right, left and both; only both where the mask does not tell right from left.
+
+    Raises
+    ------
+    GeometryError
+        If the mask does not lie on the grid of the CT.
+    """
+    refuse_other_grid(mask.geometry, volume.geometry, other="the CT")
+    inside = mask.array > 0
+    labels, hu = mask.array[inside], volume.array[inside]
+    voxel_ml = volume.geometry.voxel_volume_mm3 / 1000
+    sides = _SIDES if (labels == 2).any() else {}
+    figures = [_figures(name, hu[labels == label], voxel_ml) for name, label in sides.items()]
+    return [*figures, _figures("both", hu, voxel_ml)]
+
+
+def _figures(name: str, hu: npt.NDArray[np.int16 | np.float32], voxel_ml: float) -> LungFigures:
+    tissue = hu[np.isfinite(hu) & (hu > PADDING_HU)]
+    if not tissue.size:
+        return LungFigures(name, hu.size, hu.size * voxel_ml, np.nan, np.nan, np.nan, np.nan)
+    return LungFigures(
+        name,
+        voxels=hu.size,
+        volume_ml=hu.size * voxel_ml,
+        mean_hu=float(tissue.mean(dtype=np.float64)),
+        sd_hu=float(tissue.std(dtype=np.float64)),
+        p15_hu=float(np.percentile(tissue, 15)),
+        laa950_percent=100 * float(np.mean(tissue < EMPHYSEMA_HU)),
+    )

@@ -1,0 +1,282 @@
+"""Tools that correct the mask: what one would change is shown first, then applied as one step.
+
+A step enters napari's own history as a single change of the voxels that differ, so that one Ctrl+Z takes it back; what
+it changed counts as set by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Labels
+from napari.utils import DirectLabelColormap
+from psygnal import Signal, SignalGroup
+
+from napari_resunet.editing.between import fill_between
+from napari_resunet.editing.changes import changed_voxels
+from napari_resunet.editing.growing import grow_from
+from napari_resunet.editing.pieces import fill_holes, keep_piece, remove_piece
+from napari_resunet.editing.smoothing import smooth
+from napari_resunet.editing.whole_slice import accept_model, clear_slice
+from napari_resunet.errors import InputError
+from napari_resunet.plugin.jobs import Job
+from napari_resunet.plugin.layers import placed_like
+from napari_resunet.settings import ToolSettings
+
+if TYPE_CHECKING:
+    from napari_resunet.plugin.session import Session
+
+Bools = npt.NDArray[np.bool_]
+Voxel = tuple[int, int, int]
+Indices = tuple[npt.NDArray[np.intp], ...]
+
+ADDED, REMOVED = 1, 2
+_COLOURS = {None: "transparent", 0: "transparent", ADDED: "#00c853", REMOVED: "#d500f9"}
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a tool is given: arrays and settings.
+
+    Parameters
+    ----------
+    mask, automatic : (z, y, x) array of bool
+        The mask as it is shown, and as the network alone would have it.
+    hu : (z, y, x) array
+        The CT.
+    edited_slices : list of int
+        Axial slices in which a hand has set voxels.
+    spacing_mm : tuple of float
+        Along (z, y, x).
+    voxel : tuple of int
+        Where the user clicked; for tools that need no click, in the slice in view.
+    settings : ToolSettings
+        What the tools go by.
+    """
+
+    mask: Bools
+    automatic: Bools
+    hu: npt.NDArray[Any]
+    edited_slices: list[int]
+    spacing_mm: tuple[float, float, float]
+    voxel: Voxel
+    settings: ToolSettings
+
+
+def _fill_between(work: Work) -> Bools:
+    return fill_between(work.mask, work.edited_slices, spacing_mm=work.spacing_mm)
+
+
+def _grow(work: Work) -> Bools:
+    limits = work.settings
+    region = grow_from(
+        work.hu,
+        work.voxel,
+        low_hu=limits.low_hu,
+        high_hu=limits.high_hu,
+        within_mm=limits.within_mm,
+        spacing_mm=work.spacing_mm,
+        in_slice=limits.in_slice,
+    )
+    return work.mask | region
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A way to change the mask.
+
+    Parameters
+    ----------
+    tip : str
+        What it does.
+    change : callable
+        Returns the new mask.
+    uses : tuple of str
+        The fields of `ToolSettings` it goes by.
+    needs_click : bool
+        Whether the user has to say where.
+    """
+
+    tip: str
+    change: Callable[[Work], Bools]
+    uses: tuple[str, ...] = ()
+    needs_click: bool = False
+
+
+TOOLS = {
+    "Fill between edited slices": Tool(
+        "Interpolate the outline between slices you have edited; those stay as they are.", _fill_between
+    ),
+    "Keep the clicked piece": Tool(
+        "Remove all pieces but the one you click.",
+        lambda work: keep_piece(work.mask, work.voxel, in_slice=work.settings.in_slice),
+        ("in_slice",),
+        needs_click=True,
+    ),
+    "Remove the clicked piece": Tool(
+        "Remove the connected piece you click.",
+        lambda work: remove_piece(work.mask, work.voxel, in_slice=work.settings.in_slice),
+        ("in_slice",),
+        needs_click=True,
+    ),
+    "Grow from here": Tool(
+        "Add what is connected to the voxel you click, within a range of HU and a distance.",
+        _grow,
+        ("low_hu", "high_hu", "within_mm", "in_slice"),
+        needs_click=True,
+    ),
+    "Fill holes": Tool(
+        "Fill what the mask encloses.",
+        lambda work: fill_holes(work.mask, in_slice=work.settings.in_slice),
+        ("in_slice",),
+    ),
+    "Smooth": Tool(
+        "Smooth the surface.",
+        lambda work: smooth(work.mask, radius_mm=work.settings.radius_mm, spacing_mm=work.spacing_mm),
+        ("radius_mm",),
+    ),
+    "Accept the model here": Tool(
+        "Take back what was changed in the slice in view.",
+        lambda work: accept_model(work.mask, work.automatic, work.voxel[0]),
+    ),
+    "Clear this slice": Tool(
+        "Remove everything in the slice in view.", lambda work: clear_slice(work.mask, work.voxel[0])
+    ),
+}
+
+
+class CorrectingEvents(SignalGroup):
+    """What the tools tell their panel."""
+
+    state = Signal(str)  # what the user can do next, or what would change
+
+
+class Correcting:
+    """The tools of one session: at most one of them waits for a click, works, or shows what it would change.
+
+    Parameters
+    ----------
+    session : Session
+        Whose mask is corrected.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.events = CorrectingEvents()
+        self.preview_layer: Labels | None = None
+        self._armed: Callable[[Voxel], None] | None = None
+        self._changes: tuple[Indices, npt.NDArray[np.uint8]] | None = None
+        self._job: Job | None = None
+        session.events.case.connect(self.discard)
+
+    @property
+    def is_idle(self) -> bool:
+        return self._job is None
+
+    def use(self, name: str, settings: ToolSettings) -> None:
+        """Show what a tool would change; one that needs a click waits for it."""
+        self.discard()
+        if self.session.case is None:
+            self.session.events.failed.emit(InputError("there is no CT yet: open one first"))
+            return
+        self.session.show_layers()
+        if TOOLS[name].needs_click:
+            self._armed = partial(self._preview, name, settings)
+            self.session.mask_layer.mouse_drag_callbacks.append(self._on_click)
+            self.session.viewer.layers.selection.active = self.session.mask_layer
+            self.session.mask_layer.mode = "pan_zoom"
+            self.events.state.emit("Click a voxel in the picture.")
+        else:
+            self._preview(name, settings, (self.session.slice_in_view, 0, 0))
+
+    def _on_click(self, layer: Labels, event: Any) -> None:
+        point = np.round(layer.world_to_data(event.position)).astype(int)
+        if self._armed is None or not all(0 <= i < n for i, n in zip(point, layer.data.shape, strict=True)):
+            return
+        preview = self._armed
+        self._disarm()
+        preview((int(point[0]), int(point[1]), int(point[2])))
+
+    def _disarm(self) -> None:
+        self._armed = None
+        layer = self.session.mask_layer
+        if layer is not None and self._on_click in layer.mouse_drag_callbacks:
+            layer.mouse_drag_callbacks.remove(self._on_click)
+
+    def _preview(self, name: str, settings: ToolSettings, voxel: Voxel) -> None:
+        self.session.sync()
+        case = self.session.case
+        work = Work(
+            mask=case.mask > 0,
+            automatic=case.automatic.copy(),
+            hu=case.volume.axial,
+            edited_slices=np.flatnonzero(case.edit.any(axis=(1, 2))).tolist(),
+            spacing_mm=case.volume.axial_geometry.spacing_mm,
+            voxel=voxel,
+            settings=settings,
+        )
+        ears = {"on_value": self._show, "on_error": self.session.events.failed.emit, "on_end": self._on_end}
+        self._job = Job(_changing, TOOLS[name].change, work, **ears, label=name.lower())
+        self.events.state.emit("working …")
+        self._job.start()
+
+    def _on_end(self) -> None:
+        self._job = None
+        if self._changes is None:
+            self.events.state.emit("")
+
+    def _show(self, changes: tuple[Indices, npt.NDArray[np.uint8]]) -> None:
+        indices, values = changes
+        if not len(values):
+            self.session.events.failed.emit(InputError("this changes nothing"))
+            return
+        shown = np.zeros(self.session.case.mask.shape, dtype=np.uint8)
+        shown[indices] = np.where(values > 0, ADDED, REMOVED)
+        self._changes = changes
+        ct = self.session.ct_layer
+        self.preview_layer = self.session.viewer.add_labels(
+            shown,
+            name="preview",
+            colormap=DirectLabelColormap(color_dict=_COLOURS),
+            opacity=0.7,
+            **placed_like(ct),
+        )
+        self.session.viewer.layers.selection.active = self.session.mask_layer
+        added = int(np.count_nonzero(values))
+        self.events.state.emit(
+            f"{added:,} voxels to add (green), {len(values) - added:,} to remove (magenta)"
+        )
+
+    def apply(self) -> None:
+        """Change the mask as shown, in one step that one Ctrl+Z takes back."""
+        changes = self._changes
+        self.discard()
+        if changes is None or self.session.case is None:
+            return
+        self.session.show_layers()
+        self.session.sync()
+        self.session.mask_layer.data_setitem(*changes)
+        self.session.sync()
+        self.session.events.painted.emit()
+
+    def discard(self) -> None:
+        """Let go of what was shown, and of a tool that waits or works."""
+        self._disarm()
+        if self._job is not None:
+            self._job.abandon()
+            self._job = None
+        self._changes = None
+        layer, self.preview_layer = self.preview_layer, None
+        if layer is not None and layer in self.session.viewer.layers:
+            self.session.viewer.layers.remove(layer)
+        self.events.state.emit("")
+
+
+def _changing(change: Callable[[Work], Bools], work: Work) -> Iterator[tuple[Indices, npt.NDArray[np.uint8]]]:
+    indices, values = changed_voxels(work.mask, change(work))
+    yield indices, values.astype(np.uint8)
