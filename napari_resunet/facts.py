@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_resunet.io.files import read_volume
+from napari_resunet.errors import InputError
+from napari_resunet.geometry import Geometry
+from napari_resunet.io.files import read_mask, read_volume
 from napari_resunet.model.card import RESEARCH_ONLY, ModelCard, builtin_models, read_card
-from napari_resunet.volume import Volume
+from napari_resunet.volume import Mask, Volume
 
 
 def tell(
@@ -31,7 +33,22 @@ def tell(
         return machine_facts()
     if subject in builtin_models() or subject.endswith(".safetensors"):
         return card_facts(read_card(subject))
-    return volume_facts(read_volume(Path(subject), spacing_mm=spacing_mm, series=series))
+    path = Path(subject)
+    mask = _mask_in(path, spacing_mm)
+    return (
+        mask_facts(path, mask)
+        if mask
+        else volume_facts(read_volume(path, spacing_mm=spacing_mm, series=series))
+    )
+
+
+def _mask_in(path: Path, spacing_mm: tuple[float, float, float] | None) -> Mask | None:
+    """Return the mask in a file that holds nothing but labels."""
+    try:
+        mask = read_mask(path, spacing_mm=spacing_mm)
+    except InputError:  # a CT, or a file that reading as a CT will refuse with the right words
+        return None
+    return mask if mask.array.any() else None
 
 
 def machine_facts() -> dict[str, Any]:
@@ -59,26 +76,43 @@ def card_facts(card: ModelCard) -> dict[str, Any]:
     return facts
 
 
+def mask_facts(path: Path, mask: Mask) -> dict[str, Any]:
+    """Return what a mask holds."""
+    labels, counts = np.unique(mask.array[mask.array > 0], return_counts=True)
+    ml = mask.geometry.voxel_volume_mm3 / 1000
+    return {
+        "file": path.name,
+        "content": "a mask",
+        "voxels": {str(label): int(count) for label, count in zip(labels, counts, strict=True)},
+        "ml": {str(label): round(float(count * ml), 3) for label, count in zip(labels, counts, strict=True)},
+        **_place(mask.geometry),
+    }
+
+
 def volume_facts(volume: Volume) -> dict[str, Any]:
-    """Return what a reader found in a CT or a mask."""
-    geometry = volume.geometry
+    """Return what a reader found in a CT."""
     source = volume.source
     return {
         "file": "" if source is None else source.path.name,
         "format": "" if source is None else source.format,
+        **_place(volume.geometry),
+        "values": [float(np.nanmin(volume.array)), float(np.nanmax(volume.array))],
+        "type": volume.array.dtype.name,
+        "notes": list(volume.notes),
+        "source_sha256": "" if source is None else source.sha256,
+    }
+
+
+def _place(geometry: Geometry) -> dict[str, Any]:
+    sides = zip(geometry.shape, geometry.spacing_mm, strict=True)
+    return {
         "shape (z, y, x)": list(geometry.shape),
         "spacing_mm (z, y, x)": [round(mm, 4) for mm in geometry.spacing_mm],
-        "size_mm (z, y, x)": [
-            round(n * mm, 1) for n, mm in zip(geometry.shape, geometry.spacing_mm, strict=True)
-        ],
+        "size_mm (z, y, x)": [round(n * mm, 1) for n, mm in sides],
         "array axes run towards": geometry.axis_codes,
         "oblique": geometry.is_oblique,
         "tilted": geometry.is_sheared,
-        "values": [float(np.nanmin(volume.array)), float(np.nanmax(volume.array))],
-        "type": volume.array.dtype.name,
         "index_to_lps": geometry.index_to_lps.round(6).tolist(),
-        "notes": list(volume.notes),
-        "source_sha256": "" if source is None else source.sha256,
     }
 
 

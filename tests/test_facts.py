@@ -12,8 +12,9 @@ import napari_resunet
 from napari_resunet.errors import CheckpointError, InputError
 from napari_resunet.facts import card_facts, describe, machine_facts, tell, volume_facts
 from napari_resunet.geometry import Geometry
+from napari_resunet.io.files import write_mask
 from napari_resunet.model.card import RESEARCH_ONLY, builtin_models, read_card
-from napari_resunet.volume import Source, Volume
+from napari_resunet.volume import Mask, Source, Volume
 
 SHAPE = (3, 4, 5)
 
@@ -121,3 +122,14 @@ def test_a_tilted_or_oblique_ct_is_said_to_be_so(matrix: Any, said: str) -> None
     assert said in describe(volume)
     assert volume_facts(volume)["oblique"]
     assert volume_facts(volume)["tilted"] == said.startswith("tilted")
+
+
+def test_of_a_mask_the_labels_and_their_ml_are_told(tmp_path: Path) -> None:
+    array = np.zeros((2, 3, 4), dtype=np.uint8)
+    array[0, 0, :3], array[1, 0, 0] = 1, 2
+    write_mask(Mask(array, Geometry.from_spacing((2, 3, 4), (10, 10, 10))), tmp_path / "m.nii.gz")
+    told = tell(str(tmp_path / "m.nii.gz"))
+    assert told["content"] == "a mask"
+    assert told["voxels"] == {"1": 3, "2": 1}
+    assert told["ml"] == {"1": 3.0, "2": 1.0}
+    assert told["shape (z, y, x)"] == [2, 3, 4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from napari_resunet.errors import SpacingUnknownError
 from napari_resunet.io.kind import can_read
 
 
@@ -20,4 +21,8 @@ def read_layers(path: str) -> list[object]:
     from napari_resunet.io.files import read_volume
     from napari_resunet.plugin.layers import ct_layer_data
 
-    return [ct_layer_data(read_volume(Path(path)))]
+    try:
+        return [ct_layer_data(read_volume(Path(path)))]
+    except SpacingUnknownError as error:
+        where = "in napari, open it with “Open file…” of the lung segmentation widget, which asks"
+        raise SpacingUnknownError(f"{error}; {where}") from error

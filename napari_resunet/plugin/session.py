@@ -6,8 +6,7 @@ It holds the one open case and its layers. Panels call it and listen to it; they
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -24,10 +23,10 @@ from napari_resunet.case import Case
 from napari_resunet.errors import InputError, ResUNetError
 from napari_resunet.imaging.intensity import refuse_implausible_hu
 from napari_resunet.io.files import Receipt, write_mask, write_probability
-from napari_resunet.io.open_ct import open_ct
 from napari_resunet.plugin.correcting import Correcting
 from napari_resunet.plugin.jobs import Generator, Job
 from napari_resunet.plugin.layers import KEY, ct_layer_data, mask_layer, probability_layer, shows, volume_of
+from napari_resunet.plugin.work import cleaning, predicting, reading
 from napari_resunet.settings import InputAnswers, PredictSettings
 from napari_resunet.volume import Mask, Run, Volume
 
@@ -84,7 +83,7 @@ class Session:
         if self._is_busy():
             return
         self._start(
-            _reading, path, answers or InputAnswers(), on_value=self.show_ct, label=f"reading {path.name}"
+            reading, path, answers or InputAnswers(), on_value=self.show_ct, label=f"reading {path.name}"
         )
         self._is_reading = True
 
@@ -191,7 +190,7 @@ class Session:
         self._started = monotonic()
         # the answers are meant for this case: should another be open by then, they are thrown away
         on_value, then = partial(self._on_prediction, case), partial(self._after_run, case)
-        self._start(_predicting, *work, on_value=on_value, then=then, label="finding lungs")
+        self._start(predicting, *work, on_value=on_value, then=then, label="finding lungs")
 
     def cancel(self) -> None:
         """Stop after the slices that are being worked on; finished slices stay. A file being read is not opened."""
@@ -255,9 +254,7 @@ class Session:
         # a run may write into these probabilities meanwhile: the version then tells that the answer is stale
         work = (case.version, case.probability, case.settings.threshold, case.settings.clean)
         on_value, failed = partial(self._on_cleaned, case), self.events.failed.emit
-        self._cleaning = Job(
-            _cleaning, *work, on_value=on_value, on_error=failed, on_end=self._after_cleaning
-        )
+        self._cleaning = Job(cleaning, *work, on_value=on_value, on_error=failed, on_end=self._after_cleaning)
         self._cleaning.start()
 
     def _on_cleaned(self, case: Case, answer: tuple[int, npt.NDArray[np.bool_]]) -> None:
@@ -431,41 +428,6 @@ class Session:
             then()
         if error is not None:
             self.events.failed.emit(error)
-
-
-def _reading(path: Path, answers: InputAnswers) -> Iterator[Volume]:
-    yield open_ct(path, answers)
-
-
-def _predicting(
-    volume: Volume,
-    settings: PredictSettings,
-    slices: tuple[int, int] | None,
-    start: int,
-    earlier: Run | None,
-    done: npt.NDArray[np.bool_],
-) -> Iterator[tuple[Run, Any, int, int]]:
-    """Yield the run, a batch (None at first), the slices seen and those wanted."""
-    from napari_resunet.inference.predict import (
-        Prediction,
-    )  # brings torch, which takes seconds: not at start-up
-
-    prediction = Prediction(volume, **asdict(settings), slices=slices, start=start)
-    if prediction.run == earlier:
-        prediction.skip(done)
-    seen, wanted = 0, sum(stop - first for first, stop in prediction.blocks)
-    yield prediction.run, None, seen, wanted
-    for batch in prediction.batches():
-        seen += batch.stop - batch.start
-        yield prediction.run, batch, seen, wanted
-
-
-def _cleaning(
-    version: int, probability: npt.NDArray[np.uint8], threshold: float, clean: bool
-) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-    from napari_resunet.inference.postprocess import lung_voxels
-
-    yield version, lung_voxels(probability, threshold=threshold, clean=clean)
 
 
 def _beside(path: Path, suffix: str) -> Path:

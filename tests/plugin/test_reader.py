@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_resunet.errors import SpacingUnknownError
 from napari_resunet.phantom import make_phantom
 from napari_resunet.plugin.layers import KEY
 from napari_resunet.plugin.reader import get_reader
@@ -52,3 +53,14 @@ def test_the_sample_under_file_open_sample_is_the_made_up_chest() -> None:
     ((data, look, kind),) = chest()
     assert (kind, look["name"]) == ("image", "made-up chest CT")
     assert np.array_equal(data, make_phantom().volume.axial)
+
+
+def test_a_dropped_file_without_voxel_size_points_to_where_it_is_asked_for(tmp_path: Path) -> None:
+    import tifffile
+
+    path = tmp_path / "ct.tif"
+    tifffile.imwrite(path, np.full((6, 40, 50), -1000, dtype=np.int16))
+    with pytest.raises(
+        SpacingUnknownError, match=r"“Open file…” of the lung segmentation widget, which asks"
+    ):
+        get_reader(str(path))(str(path))

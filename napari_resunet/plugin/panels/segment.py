@@ -111,9 +111,8 @@ class SegmentPanel(Container):
         except ResUNetError as error:
             self.model_card.value = str(error)
             return
-        self.model_card.value = (
-            f"{card.name} {card.version}, preset {card.preset}, width {card.network.width}"
-        )
+        built = f"preset {card.preset}, width {card.network.width}"
+        self.model_card.value = f"{card.name} {card.version}, {built}, trained at grid {card.grid}"
         self.model_card.tooltip = "\n\n".join(
             words for words in (card.definition, card.training_data) if words
         )

@@ -1,0 +1,51 @@
+"""What jobs do beside the window: generators that are given arrays and settings, and yield values.
+
+None of them knows a layer, a widget or a case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_resunet.inference.postprocess import lung_voxels
+from napari_resunet.io.open_ct import open_ct
+from napari_resunet.settings import InputAnswers, PredictSettings
+from napari_resunet.volume import Run, Volume
+
+
+def reading(path: Path, answers: InputAnswers) -> Iterator[Volume]:
+    yield open_ct(path, answers)
+
+
+def predicting(
+    volume: Volume,
+    settings: PredictSettings,
+    slices: tuple[int, int] | None,
+    start: int,
+    earlier: Run | None,
+    done: npt.NDArray[np.bool_],
+) -> Iterator[tuple[Run, Any, int, int]]:
+    """Yield the run, a batch (None at first), the slices seen and those wanted."""
+    # brings torch, which takes seconds: not at start-up
+    from napari_resunet.inference.predict import Prediction
+
+    prediction = Prediction(volume, **asdict(settings), slices=slices, start=start)
+    if prediction.run == earlier:
+        prediction.skip(done)
+    seen, wanted = 0, sum(stop - first for first, stop in prediction.blocks)
+    yield prediction.run, None, seen, wanted
+    for batch in prediction.batches():
+        seen += batch.stop - batch.start
+        yield prediction.run, batch, seen, wanted
+
+
+def cleaning(
+    version: int, probability: npt.NDArray[np.uint8], threshold: float, clean: bool
+) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    yield version, lung_voxels(probability, threshold=threshold, clean=clean)
