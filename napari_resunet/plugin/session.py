@@ -22,6 +22,7 @@ from psygnal import Signal, SignalGroup
 from napari_resunet.case import Case
 from napari_resunet.errors import InputError, ResUNetError
 from napari_resunet.imaging.intensity import refuse_implausible_hu
+from napari_resunet.io.export import PROBABILITY_ENDINGS
 from napari_resunet.io.files import Receipt, write_mask, write_probability
 from napari_resunet.plugin.correcting import Correcting
 from napari_resunet.plugin.jobs import Generator, Job
@@ -70,6 +71,7 @@ class Session:
         self._cleaning: Job | None = None
         self._clean_again = False
         self._is_reading = False
+        self._is_closed = False
         self._started = 0.0
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -306,14 +308,20 @@ class Session:
             self.sync()
             receipt = write_mask(self.case.finished_mask(split=split), path)
             if probability:
-                write_probability(self.case.probability_map(), _beside(path, "_probability"))
+                write_probability(self.case.probability_map(), _map_beside(path))
         except ResUNetError as error:
             self.events.failed.emit(error)
             return None
         return receipt
 
     def close(self) -> None:
-        """Stop all work and let go of the viewer."""
+        """Stop all work and let go of the viewer; done once, however often it is asked for."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        # first of all: the widgets that listen may be gone already
+        for signal in (*self.events.signals.values(), *self.correcting.events.signals.values()):
+            signal.disconnect()
         for job in (self._job, self._cleaning):
             if job is not None:
                 job.abandon()
@@ -430,7 +438,8 @@ class Session:
             self.events.failed.emit(error)
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    """Return ``lungs_probability.nii.gz`` for ``lungs.nii.gz``."""
+def _map_beside(path: Path) -> Path:
+    """Return ``lungs_probability.nii.gz`` for ``lungs.nii.gz``, and for formats that hold no probabilities."""
     stem, dot, endings = path.name.partition(".")
-    return path.with_name(stem + suffix + dot + endings)
+    ending = dot + endings if (dot + endings).lower() in PROBABILITY_ENDINGS else ".nii.gz"
+    return path.with_name(f"{stem}_probability{ending}")

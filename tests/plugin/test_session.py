@@ -267,6 +267,17 @@ def test_a_cancelled_reading_opens_nothing(session, qtbot, chest, tmp_path: Path
     assert not session.viewer.layers
 
 
+def test_closing_tells_nobody_since_the_widgets_may_be_gone(qtbot, chest) -> None:
+    session = Session(ViewerModel())
+    session.show_ct(chest.volume)
+    heard: list[object] = []
+    for signal in (*session.events.signals.values(), *session.correcting.events.signals.values()):
+        signal.connect(lambda *_: heard.append(1))
+    session.close()
+    session.close()
+    assert heard == []
+
+
 def test_nothing_is_heard_of_a_run_after_the_widget_is_closed(qtbot, chest) -> None:
     viewer = ViewerModel()
     session = Session(viewer)
@@ -295,6 +306,16 @@ def test_the_export_is_what_is_shown_with_the_edits_in_it(
     assert mask.geometry.matches(chest.volume.geometry)
     assert '"voxels_edited_by_hand": 36' in receipt.sidecar.read_text()
     assert (tmp_path / "lungs_probability.nii.gz").exists()
+
+
+def test_a_format_that_holds_no_probabilities_gets_them_beside_it_as_nifti(
+    session, heard, qtbot, chest, tmp_path
+) -> None:
+    session.show_ct(chest.volume)
+    run(session, qtbot, slices=(10, 12))
+    assert session.export(tmp_path / "lungs.nrrd", probability=True) is not None
+    assert (tmp_path / "lungs_probability.nii.gz").exists()
+    assert not heard.errors
 
 
 def test_an_export_of_nothing_says_so(session, heard, chest, tmp_path: Path) -> None:
