@@ -191,6 +191,8 @@ def segment(
     )
     for note in volume.notes:
         print(f"note: {note}", file=sys.stderr)
+    if not mask.array.any():
+        print("note: no lung was found; look at the CT, its HU (info) and the slices run", file=sys.stderr)
     run = mask.history["run"]
     print(f"ran on {run['device']} in {run['precision']}", file=sys.stderr)
     print(receipt)

@@ -73,6 +73,13 @@ def test_segment_runs_only_the_slices_asked_for(command, dicom: Path, tmp_path: 
     assert np.flatnonzero(filled).tolist() == [10, 11]
 
 
+def test_an_empty_mask_is_written_with_a_word_about_it(command, dicom: Path, tmp_path: Path, capsys) -> None:
+    assert command("segment", dicom, "-o", tmp_path / "m.nii.gz", "--slices", "0:2") == 0
+    out, err = capsys.readouterr()
+    assert "0 voxels" in out
+    assert "note: no lung was found" in err
+
+
 def test_segment_writes_probabilities_and_a_picture_where_asked(command, dicom: Path, tmp_path: Path) -> None:
     probability, picture = tmp_path / "p.nii.gz", tmp_path / "p.png"
     options = ["--probability", probability, "--picture", picture]
