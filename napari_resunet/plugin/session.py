@@ -266,11 +266,10 @@ class Session:
 
     def _after_cleaning(self) -> None:
         self._cleaning = None
+        # with their thumbnails, which are not worth the time while a slider moves
         for layer in (self.probability_layer, self.mask_layer):
             if layer is not None:
-                layer.refresh(
-                    extent=False
-                )  # with its thumbnail, which is not worth the time while a slider moves
+                layer.refresh(extent=False)
         if self._clean_again:
             self._clean_again = False
             self.settle()
