@@ -14,7 +14,7 @@ from psygnal import Signal, SignalGroup
 
 from napari_resunet.editing.correction import absorb_edits, compose
 from napari_resunet.errors import InputError
-from napari_resunet.inference.postprocess import finish_mask, lung_voxels
+from napari_resunet.inference.postprocess import finish_mask, lung_voxels, threshold_level
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.settings import MaskSettings
 from napari_resunet.volume import Mask, ProbabilityMap, Run, Volume
@@ -114,10 +114,7 @@ class Case:
         """Show the mask at another threshold, not cleaned up: fast enough to follow a slider."""
         self.absorb_edits()
         self.change_settings(threshold=threshold)
-        for z in range(
-            len(self.mask)
-        ):  # slice by slice: arrays of the whole volume cost more than the comparison
-            self.automatic[z] = self._lungs(slice(z, z + 1), clean=False)[0]
+        np.greater_equal(self.probability, threshold_level(threshold), out=self.automatic)
         self._keep_adopted()
         self._show(slice(None))
 
@@ -214,6 +211,9 @@ class Case:
 
     def _show(self, part: slice) -> None:
         for z in range(*part.indices(len(self.mask))):
-            shown = compose(self.automatic[z], self.edit[z]) if self.edit[z].any() else self.automatic[z]
+            is_edited = self.edit[z].any()
+            shown = (
+                compose(self.automatic[z], self.edit[z]) if is_edited else self.automatic[z].view(np.uint8)
+            )
             self.mask[z] = self._last_shown[z] = shown
         self.events.mask.emit()

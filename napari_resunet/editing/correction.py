@@ -59,6 +59,8 @@ def absorb_edits(
     """
     changed = 0
     for z in range(len(shown)):
+        if np.array_equal(shown[z], last_shown[z]):
+            continue
         now = shown[z] > 0
         differs = now != (last_shown[z] > 0)
         if differs.any():
