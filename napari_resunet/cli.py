@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from napari_resunet.errors import OutputError, ResUNetError
+from napari_resunet.errors import InputError, OutputError, ResUNetError
 from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings, explain
 
 T = TypeVar("T")
@@ -177,6 +177,7 @@ def segment(
     """Find the lungs in a CT and write their mask, with a sidecar that tells how it was made."""
     from napari_resunet import workflows
 
+    is_new = not output.exists()
     volume, mask, receipt = workflows.segment(
         source,
         output,
@@ -191,6 +192,8 @@ def segment(
     )
     for note in volume.notes:
         print(f"note: {note}", file=sys.stderr)
+    if not is_new:
+        print(f"note: an older {output.name} was replaced", file=sys.stderr)
     if not mask.array.any():
         print("note: no lung was found; look at the CT, its HU (info) and the slices run", file=sys.stderr)
     run = mask.history["run"]
@@ -345,6 +348,8 @@ def view(
     hu_offset: OffsetOption = None,
 ) -> None:
     """Open napari with the CT, the mask and the widget."""
+    if not _has_display():
+        raise InputError("there is no display to open a window on; use segment with --picture")
     context.obj(source, mask=mask, answers=InputAnswers(_spacing(spacing), series, hu_offset))
 
 

@@ -39,7 +39,7 @@ def draw_overlay(volume: Volume, mask: Mask, path: Path, *, title: str = "") -> 
     for axis in axes:
         axis.set_axis_off()
     for axis, z in zip(axes, _slices_through(labels), strict=False):
-        _draw_slice(axis, hu[z], labels[z], aspect=dy / dx, caption=f"axial slice {z + 1} of {len(hu)}")
+        _draw_slice(axis, hu[z], labels[z], aspect=dy / dx, caption=f"axial slice {z} (0-{len(hu) - 1})")
     y = _fullest(labels, axis=1)
     # superior is up
     _draw_slice(axes[-1], hu[::-1, y], labels[::-1, y], aspect=dz / dx, caption=f"coronal, row {y + 1}")

@@ -40,7 +40,7 @@ def refuse_implausible_hu(array: npt.NDArray[Any]) -> None:
     found = f"values run from {low:g} to {high:g} and none is as low as air (-1000 HU)"
     if high > 1200:
         raise InputError(
-            f"{found}: they look like HU + 1024; give a HU offset of -1024, or 0 if they are right"
+            f"{found}: they look like HU + 1024; give a HU offset of -1024 (--hu-offset), or 0 if they are right"
         )
     raise InputError(
         f"{found}: they are not HU; export the CT again in HU, or give the HU offset that makes them so"

@@ -52,6 +52,10 @@ def to_mask(
     Mask
         On the same grid.
     """
+    if not isinstance(prob, ProbabilityMap):
+        raise TypeError(
+            f"to_mask needs a ProbabilityMap, such as predict(volume) gives; got {type(prob).__name__}"
+        )
     settings = MaskSettings(threshold=threshold, clean=clean, split=split)
     lungs = lung_voxels(prob.axial, threshold=settings.threshold, clean=settings.clean)
     return finish_mask(lungs.view(np.uint8), prob, settings)

@@ -81,6 +81,10 @@ class Prediction:
         slices: Block | None = None,
         start: int | None = None,
     ) -> None:
+        if not isinstance(volume, Volume):
+            raise TypeError(
+                f"predict needs a Volume, such as read_volume(path) gives; got {type(volume).__name__}"
+            )
         if not volume.hu_confirmed:
             refuse_implausible_hu(volume.array)
         self._hu = volume.axial
@@ -170,8 +174,18 @@ def predict(
 
     Parameters
     ----------
-    volume, model, device, grid, slices, start
-        As in `Prediction`.
+    volume : Volume
+        The CT in HU.
+    model : str, Path or Model
+        A built-in name, a weights file, or a loaded model.
+    device : str
+        ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
+    grid : int
+        Side of the square that each slice is resized to; a multiple of 16.
+    slices : (start, stop), optional
+        Axial slices to run, counted from the lowest; all by default.
+    start : int, optional
+        Axial slice to begin at; the middle by default.
     track : Track, optional
         Called with the blocks of slices; raises to cancel.
 

@@ -86,6 +86,8 @@ def write_mask(mask: Mask, path: str | Path, *, overwrite: bool = True) -> Recei
     OutputError
         If the ending is unknown, the path is the CT's, or the file cannot be written or reads back different.
     """
+    if not isinstance(mask, Mask):
+        raise TypeError(f"write_mask needs a Mask, such as to_mask(prob) gives; got {type(mask).__name__}")
     labels, counts = np.unique(mask.array, return_counts=True)
     by_label = {str(label): int(count) for label, count in zip(labels, counts, strict=True)}
     facts = {"kind": "mask", "history": dict(mask.history), "voxels": by_label}

@@ -172,6 +172,7 @@ class Correcting:
         self._armed: Callable[[Voxel], None] | None = None
         self._changes: tuple[Indices, npt.NDArray[np.uint8]] | None = None
         self._job: Job | None = None
+        self._said = ""
         session.events.case.connect(self.discard)
 
     @property
@@ -220,20 +221,24 @@ class Correcting:
             voxel=voxel,
             settings=settings,
         )
-        ears = {"on_value": self._show, "on_error": self.session.events.failed.emit, "on_end": self._on_end}
+        ears = {"on_value": self._show, "on_error": self._fail, "on_end": self._on_end}
         self._job = Job(_changing, TOOLS[name].change, work, **ears, label=name.lower())
         self.events.state.emit("working …")
         self._job.start()
 
+    def _fail(self, error: Exception) -> None:
+        self._said = str(error)  # in full: a notification is cut after a few words
+        self.session.events.failed.emit(error)
+
     def _on_end(self) -> None:
         self._job = None
         if self._changes is None:
-            self.events.state.emit("")
+            self.events.state.emit(self._said)
 
     def _show(self, changes: tuple[Indices, npt.NDArray[np.uint8]]) -> None:
         indices, values = changes
         if not len(values):
-            self.session.events.failed.emit(InputError("this changes nothing"))
+            self._said = "This changes nothing."
             return
         shown = np.zeros(self.session.case.mask.shape, dtype=np.uint8)
         shown[indices] = np.where(values > 0, ADDED, REMOVED)
@@ -270,7 +275,7 @@ class Correcting:
         if self._job is not None:
             self._job.abandon()
             self._job = None
-        self._changes = None
+        self._changes, self._said = None, ""
         layer, self.preview_layer = self.preview_layer, None
         if layer is not None and layer in self.session.viewer.layers:
             self.session.viewer.layers.remove(layer)

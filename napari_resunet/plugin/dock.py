@@ -74,7 +74,7 @@ class LungSegmentation(QScrollArea):
             ("6  Measure", self.measure),
             ("7  Export", self.export),
         ):
-            section = QCollapsible(title)
+            section = QCollapsible(title, expandedIcon="▼", collapsedIcon="▶")
             section.content().layout().setContentsMargins(2, 0, 2, 0)
             section.addWidget(panel.native)
             if panel in (

@@ -13,7 +13,7 @@ from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.settings import InputAnswers
 
-PLUGIN, WIDGET = "napari-resunet", "Residual U-Net lung segmentation"
+PLUGIN, WIDGET = "napari-resunet", "Lung segmentation"
 
 
 def show_widget(viewer: Viewer) -> LungSegmentation:

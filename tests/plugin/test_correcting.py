@@ -137,15 +137,21 @@ def test_slices_between_edited_ones_are_filled_and_those_stay(session, qtbot) ->
 
 
 def test_a_step_that_changes_nothing_says_so(session, qtbot, errors) -> None:
+    said: list[str] = []
+    session.correcting.events.state.connect(said.append)
     session.viewer.dims.set_current_step(0, 0)
     use(session, qtbot, "Clear this slice")
-    assert str(errors[0]) == "this changes nothing"
+    assert said[-1] == "This changes nothing."
+    assert not errors
     assert session.correcting.preview_layer is None
 
 
 def test_a_click_on_nothing_says_what_to_do(session, qtbot, errors) -> None:
+    said: list[str] = []
+    session.correcting.events.state.connect(said.append)
     use(session, qtbot, "Remove the clicked piece", at=(0, 0, 0))
     assert "click" in str(errors[0])
+    assert said[-1] == str(errors[0])
 
 
 def test_another_ct_discards_what_was_shown(session, qtbot, chest) -> None:

@@ -42,7 +42,7 @@ class ExportPanel(Container):
     def _export(self) -> None:
         if self.session.case is None:
             return
-        path = self._ask_output(f"{self._stem()}_lungs.nii.gz")
+        path = self._ask_output(f"{self._stem()}_lung_mask.nii.gz")
         if path is None:
             return
         receipt = self.session.export(path, split=self.split.value, probability=self.probability.value)
