@@ -1,22 +1,10 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from napari_resunet.geometry import Geometry
 from napari_resunet.volume import Volume
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """Folder with real CT, named by NAPARI_RESUNET_DATA."""
-    folder = os.environ.get("NAPARI_RESUNET_DATA")
-    if not folder:
-        pytest.skip("NAPARI_RESUNET_DATA is not set")
-    return Path(folder)
 
 
 @pytest.fixture

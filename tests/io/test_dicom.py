@@ -445,8 +445,8 @@ def test_the_tracker_is_given_the_slices_and_can_stop(series: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["cip_mini_dicom", "poor_header_dicom", "jpeg2000_dicom"])
-def test_real_series_have_the_voxels_and_places_that_itk_reads(name: str, real_data: Path) -> None:
-    folder = real_data / "formats" / name
+def test_real_series_have_the_voxels_and_places_that_itk_reads(name: str, real_ct: Path) -> None:
+    folder = real_ct / "formats" / name
     read = read_dicom(folder)
     image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), read.array)
@@ -456,25 +456,25 @@ def test_real_series_have_the_voxels_and_places_that_itk_reads(name: str, real_d
     )
 
 
-def test_a_real_series_lies_where_its_mask_does(real_data: Path) -> None:
+def test_a_real_series_lies_where_its_mask_does(real_ct: Path) -> None:
     from napari_resunet.io.nifti import read_nifti_mask
 
-    read = read_dicom(real_data / "test" / "lidc" / "LIDC-IDRI-0001_dicom")
-    mask = read_nifti_mask(real_data / "test" / "lidc" / "LIDC-IDRI-0001_lungs.nii.gz")
+    read = read_dicom(real_ct / "test" / "lidc" / "LIDC-IDRI-0001_dicom")
+    mask = read_nifti_mask(real_ct / "test" / "lidc" / "LIDC-IDRI-0001_lungs.nii.gz")
     assert read.geometry.matches(mask.geometry, within_mm=1e-3)
 
 
-def test_real_dicom_and_nrrd_of_one_scan_lie_in_one_place(real_data: Path) -> None:
+def test_real_dicom_and_nrrd_of_one_scan_lie_in_one_place(real_ct: Path) -> None:
     from napari_resunet.io.itk import read_itk
 
-    dicom = read_dicom(real_data / "formats" / "cip_mini_dicom")
-    nrrd = read_itk(real_data / "formats" / "cip_mini.nrrd")
+    dicom = read_dicom(real_ct / "formats" / "cip_mini_dicom")
+    nrrd = read_itk(real_ct / "formats" / "cip_mini.nrrd")
     np.testing.assert_array_equal(dicom.array, nrrd.array)
     assert dicom.geometry.matches(nrrd.geometry, within_mm=1e-2)
 
 
-def test_real_rescale_with_fractions_is_what_itk_reads(real_data: Path) -> None:
-    slices = sorted((real_data / "train" / "tcga-luad").glob("*.dcm"))
+def test_real_rescale_with_fractions_is_what_itk_reads(real_ct: Path) -> None:
+    slices = sorted((real_ct / "train" / "tcga-luad").glob("*.dcm"))
     path = next(p for p in slices if float(pydicom.dcmread(p, stop_before_pixels=True).RescaleSlope) % 1)
     expected = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     np.testing.assert_allclose(read_dicom(path).array, expected, atol=1e-3)

@@ -153,6 +153,6 @@ def test_an_output_that_itk_refuses_is_an_output_error(volume: Volume, tmp_path:
         write_itk(np.ones((5, 6, 7), np.uint8), volume.geometry, tmp_path / "mask.nonsense")
 
 
-def test_real_nrrd_mask_lies_on_its_ct(real_data: Path) -> None:
-    ct, mask = (real_data / "formats" / f"cip_mini{part}.nrrd" for part in ("", "_lungs"))
+def test_real_nrrd_mask_lies_on_its_ct(real_ct: Path) -> None:
+    ct, mask = (real_ct / "formats" / f"cip_mini{part}.nrrd" for part in ("", "_lungs"))
     assert read_itk(ct).geometry.matches(read_itk_mask(mask).geometry, within_mm=1e-9)

@@ -326,8 +326,8 @@ def test_the_same_mask_gives_the_same_bytes(volume: Volume, tmp_path: Path) -> N
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
-def test_real_ct_has_the_voxels_and_places_that_itk_reads(real_data: Path) -> None:
-    path = real_data / "formats" / "abdomen_3mm.nii.gz"
+def test_real_ct_has_the_voxels_and_places_that_itk_reads(real_ct: Path) -> None:
+    path = real_ct / "formats" / "abdomen_3mm.nii.gz"
     volume = read_nifti(path)
     image = sitk.ReadImage(str(path))
     np.testing.assert_array_equal(volume.array, sitk.GetArrayFromImage(image))
