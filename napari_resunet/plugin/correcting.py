@@ -173,6 +173,7 @@ class Correcting:
         self._changes: tuple[Indices, npt.NDArray[np.uint8]] | None = None
         self._job: Job | None = None
         self._said = ""
+        self._mode_before = "pan_zoom"
         session.events.case.connect(self.discard)
 
     @property
@@ -186,11 +187,12 @@ class Correcting:
             self.session.events.failed.emit(InputError("there is no CT yet: open one first"))
             return
         self.session.show_layers()
+        self._mode_before = self.session.mask_layer.mode
         if TOOLS[name].needs_click:
             self._armed = partial(self._preview, name, settings)
             self.session.mask_layer.mouse_drag_callbacks.append(self._on_click)
             self.session.viewer.layers.selection.active = self.session.mask_layer
-            self.session.mask_layer.mode = "pan_zoom"
+            self.session.mask_layer.mode = "pan_zoom"  # a click with the brush would paint
             self.events.state.emit("Click a voxel in the picture.")
         else:
             self._preview(name, settings, (self.session.slice_in_view, 0, 0))
@@ -208,6 +210,7 @@ class Correcting:
         layer = self.session.mask_layer
         if layer is not None and self._on_click in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.remove(self._on_click)
+            layer.mode = self._mode_before
 
     def _preview(self, name: str, settings: ToolSettings, voxel: Voxel) -> None:
         self.session.sync()
@@ -252,6 +255,7 @@ class Correcting:
             **placed_like(ct),
         )
         self.session.viewer.layers.selection.active = self.session.mask_layer
+        self.session.mask_layer.mode = self._mode_before  # which the preview, while it was active, took away
         added = int(np.count_nonzero(values))
         self.events.state.emit(
             f"{added:,} voxels to add (green), {len(values) - added:,} to remove (magenta)"

@@ -45,8 +45,8 @@ def use(
     session.correcting.use(name, settings)
     if at is not None:
         layer = session.mask_layer
-        (clicked,) = layer.mouse_drag_callbacks[-1:]
-        clicked(layer, SimpleNamespace(position=layer.data_to_world(at)))
+        for callback in list(layer.mouse_drag_callbacks):
+            callback(layer, SimpleNamespace(position=layer.data_to_world(at)))
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
 
 
@@ -115,6 +115,15 @@ def test_in_one_slice_the_others_stay(session, qtbot) -> None:
     session.correcting.apply()
     assert not session.mask_layer.data[14, 2:4, 2:4].any()
     assert session.mask_layer.data[13, 2:4, 2:4].all()
+
+
+def test_who_was_painting_paints_on_after_the_click(session, qtbot) -> None:
+    at = speck(session)
+    session.mask_layer.mode = "paint"
+    session.correcting.use("Remove the clicked piece", IN_VOLUME)
+    assert session.mask_layer.mode == "pan_zoom"
+    use(session, qtbot, "Remove the clicked piece", at=at)
+    assert session.mask_layer.mode == "paint"
 
 
 def test_growing_adds_what_is_connected_within_the_range(session, qtbot, chest) -> None:
