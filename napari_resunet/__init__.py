@@ -9,7 +9,8 @@ Where things live, each importing only from what stands above it::
     errors                      every error raised on purpose
     geometry, settings, track   where voxels lie; the choices a user can make; progress and cancelling
     volume                      what flows: Volume (HU), ProbabilityMap (uint8), Mask
-    io/                         files <-> Volume, Mask: DICOM, NIfTI, TIFF, MetaImage, NRRD; atomic, proved writing
+    record                      a case put away: what a case file and the journal hold
+    io/                         files <-> Volume, Mask, record: DICOM, NIfTI, TIFF, MetaImage, NRRD, .nru; proved writing
     imaging/                    arrays in, arrays out: body, components, right and left, intensity
     model/                      the network, its card, its weights (builtin/), devices, slices through the network
     measure/                    agreement of two masks, ml and HU of the lungs, doubt slice by slice
@@ -17,7 +18,7 @@ Where things live, each importing only from what stands above it::
     pictures                    contours and curves as PNG
     inference/                  predict (streams slices), postprocess (threshold, clean-up, sides)
     training/                   cases, dataset, augment, losses, loop
-    editing/                    correction: what a hand changed; the tools that correct a mask
+    editing/                    what a hand changed, the tools that correct a mask, the review, the journal of edits
     case                        one open case, the only object that changes
     workflows                   whole jobs: segment, evaluate, train, demo
     facts                       what a machine, a CT or a model is, in plain names and values

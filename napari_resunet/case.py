@@ -1,33 +1,48 @@
 """One open CT with all that is known of it: the only object that changes.
 
 It lives on the main thread, keeps all arrays as axial slices, lowest first, and tells its listeners what changed.
+
+What an undo means. The layer's history holds values, and a threshold or a run may have moved the mask since; so an
+undo or redo says only which voxels are meant. Their *edits* go back to what they were before the last stroke on them:
+a voxel painted once is untouched again and shows what threshold and clean-up say now; one painted over twice has the
+first stroke back. Nothing else moves, and the threshold itself is no step of the history.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from psygnal import Signal, SignalGroup
 
-from napari_resunet.editing.correction import absorb_edits, compose
+from napari_resunet.editing.correction import changed_by_hand, compose, stated_by
+from napari_resunet.editing.history import EditHistory
+from napari_resunet.editing.review import Review
 from napari_resunet.errors import InputError
 from napari_resunet.inference.postprocess import finish_mask, lung_voxels, threshold_level
 from napari_resunet.measure.same_grid import refuse_other_grid
+from napari_resunet.record import BankedEdits, CaseRecord, CtReference, SliceEdits
 from napari_resunet.settings import MaskSettings
 from napari_resunet.volume import Mask, ProbabilityMap, Run, Volume
 
 if TYPE_CHECKING:
     from napari_resunet.inference.predict import Batch  # brings torch
 
+Bools = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+How = Literal["stroke", "undo", "redo"]
+
 
 class CaseEvents(SignalGroup):
-    """What a case tells its listeners: which box changed."""
+    """What a case tells its listeners."""
 
     probability = Signal(int, int)  # first axial slice, one after the last
     mask = Signal()
+    review = Signal()  # a slice was ticked, flagged or cleared
 
 
 class Case:
@@ -50,10 +65,18 @@ class Case:
         What is shown, and painted in; the same array for as long as the case is open.
     automatic : (z, y, x) array of bool
         What threshold and clean-up made of the probabilities, before any edit.
+    edited : (z,) array of bool
+        Axial slices on which a hand has set voxels.
+    review : Review
+        Which slices a person has looked at.
+    banked : list of BankedEdits
+        Edits that the user said to forget, the oldest first.
     run : Run, optional
         What made the probabilities.
     version : int
         Grows whenever probabilities or settings change.
+    hand_version : int
+        Grows whenever edits, ticks or flags change: what a journal has to keep.
     """
 
     def __init__(self, volume: Volume) -> None:
@@ -65,13 +88,19 @@ class Case:
         self.done = np.zeros(shape[0], dtype=bool)
         self.edit = np.zeros(shape, dtype=np.int8)
         self.mask = np.zeros(shape, dtype=np.uint8)
-        self.run: Run | None = None
-        self.version = 0
         self.automatic = np.zeros(shape, dtype=bool)
-        self._last_shown = np.zeros(shape, dtype=np.uint8)
-        self._adopted: npt.NDArray[np.bool_] | None = None
+        self.edited = np.zeros(shape[0], dtype=bool)
+        self.review = Review(shape[0])
+        self.banked: list[BankedEdits] = []
+        self.run: Run | None = None
+        self.version = self.hand_version = 0
+        self._history = EditHistory()
+        self._adopted: Bools | None = None
         self._adopted_name: str | None = None
         self._is_settled = True
+        self._known_reference: CtReference | None = None
+
+    # ---- what the network says
 
     def begin(self, run: Run) -> None:
         """Make ready for a run: what another model or grid has found is forgotten, edits are kept."""
@@ -94,48 +123,19 @@ class Case:
         """Take in slices that the network has seen; the answer of any run but the newest is thrown away."""
         if run is not self.run:
             return
-        part = slice(batch.start, batch.stop)
         self.absorb_edits()
+        part = slice(batch.start, batch.stop)
         self.probability[part] = batch.probabilities
         self.done[part] = True
         self.automatic[part] = self._lungs(part, clean=False)
         self._moved_on()
-        self._show(part)
+        self._show(range(batch.start, batch.stop))
         self.events.probability.emit(batch.start, batch.stop)
 
-    def absorb_edits(self, *, undone: bool = False) -> None:
-        """Note what a hand has changed in `mask` since last time, by an undo or redo if `undone`."""
-        if absorb_edits(self.mask, self._last_shown, self.automatic, self.edit, undone=undone):
-            if undone:
-                self._show(slice(None))
-            self._last_shown[...] = self.mask
-
-    def set_threshold(self, threshold: float) -> None:
-        """Show the mask at another threshold, not cleaned up: fast enough to follow a slider."""
-        self.absorb_edits()
-        self.change_settings(threshold=threshold)
-        np.greater_equal(self.probability, threshold_level(threshold), out=self.automatic)
-        self._keep_adopted()
-        self._show(slice(None))
-
-    def change_settings(self, **changes: Any) -> None:
-        """Change how the mask is made; what is shown follows with `settle`."""
-        self.settings = replace(self.settings, **changes)
-        self._moved_on()
-
-    def settle(self) -> None:
-        """Show the mask as the settings want it, cleaned up if they say so."""
-        self.accept_automatic(self.version, self._lungs(slice(None), clean=self.settings.clean))
-
-    def accept_automatic(self, version: int, automatic: npt.NDArray[np.bool_]) -> None:
-        """Take in a mask that was cleaned up elsewhere, unless the case has moved on since it was of `version`."""
-        if version != self.version:
-            return
-        self.absorb_edits()
-        self.automatic[...] = automatic
-        self._keep_adopted()
-        self._is_settled = True
-        self._show(slice(None))
+    def restate(self, volume: Volume) -> None:
+        """Take in the same CT with other HU: what the network found in the old ones is forgotten, edits are kept."""
+        self.volume, self.run = volume, None
+        self._forget_probabilities()
 
     def adopt(self, mask: Mask, *, name: str = "a mask made elsewhere") -> None:
         """Begin from a mask made elsewhere; slices that the network has not seen keep it.
@@ -150,21 +150,154 @@ class Case:
         self._moved_on()
         self.settle()
 
-    def restate(self, volume: Volume) -> None:
-        """Take in the same CT with other HU: what the network found in the old ones is forgotten, edits are kept."""
-        self.volume, self.run = volume, None
-        self._forget_probabilities()
+    # ---- threshold and clean-up
 
-    def take_shown(self, shown: npt.NDArray[np.integer], *, undone: bool = False) -> None:
+    def set_threshold(self, threshold: float) -> None:
+        """Show the mask at another threshold, not cleaned up: fast enough to follow a slider."""
+        self.change_settings(threshold=threshold)
+        level = threshold_level(threshold)
+        # slice by slice: what is compared, computed and shown is then still in the processor's cache
+        for z in range(len(self.mask)):
+            self._absorb(z, "stroke")
+            np.greater_equal(self.probability[z], level, out=self.automatic[z])
+            self._keep_adopted(z)
+            self._compose(z)
+        self.events.mask.emit()
+
+    def change_settings(self, **changes: Any) -> None:
+        """Change how the mask is made; what is shown follows with `settle`."""
+        self.settings = replace(self.settings, **changes)
+        self._moved_on()
+
+    def settle(self) -> None:
+        """Show the mask as the settings want it, cleaned up if they say so."""
+        self.accept_automatic(self.version, self._lungs(slice(None), clean=self.settings.clean))
+
+    def accept_automatic(self, version: int, automatic: Bools) -> None:
+        """Take in a mask that was cleaned up elsewhere, unless the case has moved on since it was of `version`."""
+        if version != self.version:
+            return
+        self.absorb_edits()
+        self.automatic[...] = automatic
+        for z in range(len(self.mask)):
+            self._keep_adopted(z)
+        self._is_settled = True
+        self._show(range(len(self.mask)))
+
+    # ---- what a hand does
+
+    def take_shown(self, shown: npt.NDArray[np.integer], how: How = "stroke") -> None:
         """Take in a mask layer whose data may be another array than `mask`, of the same shape."""
         if shown is not self.mask:
             np.copyto(self.mask, shown > 0, casting="unsafe")
-        self.absorb_edits(undone=undone)
+        self.absorb_edits(how)
+
+    def absorb_edits(self, how: How = "stroke") -> None:
+        """Note what a hand has changed in `mask` since last time: by strokes of any kind, an undo or a redo."""
+        changed = [z for z in range(len(self.mask)) if self._absorb(z, how)]
+        if changed and how != "stroke":  # the history may have brought back what is older than the threshold
+            self._show(changed)
+
+    def _absorb(self, z: int, how: How) -> bool:
+        """Note what a hand has changed in one slice; return whether it has."""
+        automatic, edit = self.automatic[z].ravel(), self.edit[z].ravel()
+        where = changed_by_hand(self.mask[z], self._composed(z))
+        if where is None:
+            return False
+        before, after = edit[where], stated_by(self.mask[z].ravel()[where] > 0, automatic[where])
+        if how == "stroke":
+            self._history.note(z, where, before)
+        elif how == "undo":
+            after = self._history.undo(z, where, before, after)
+        else:
+            after = self._history.redo(z, where, before, after)
+        edit[where] = after
+        self.edited[z] = edit.any()
+        self.hand_version += 1
+        return True
+
+    def forget_edits(self, keep: Bools | None = None) -> int:
+        """Set aside the edits, but those of the slices to `keep`; return how many voxels that were.
+
+        They go to the bank, and `bring_back` gives them back.
+
+        Parameters
+        ----------
+        keep : (z,) array of bool, optional
+            Slices whose edits stay; none by default.
+        """
+        self.absorb_edits()
+        leaving = self.edited if keep is None else self.edited & ~keep
+        if not leaving.any():
+            return 0
+        edits = SliceEdits.of(self.edit, leaving)
+        self.banked.append(BankedEdits(edits, datetime.now().astimezone().isoformat(timespec="seconds")))
+        self.edit[edits.slices] = 0
+        self._edits_became_others(edits)
+        return edits.voxels()
+
+    def bring_back(self) -> int:
+        """Lay the edits that were set aside last under those made since; return how many voxels they set."""
+        if not self.banked:
+            return 0
+        self.absorb_edits()
+        edits = self.banked.pop().edits
+        present = self.edit[edits.slices]
+        self.edit[edits.slices] = np.where(present != 0, present, edits.values)
+        self._edits_became_others(edits)
+        return edits.voxels()
+
+    def _edits_became_others(self, edits: SliceEdits) -> None:
+        for z in edits.slices:
+            self.edited[z] = self.edit[z].any()
+        self._history.clear()
+        self.hand_version += 1
+        self._show(edits.slices)
+
+    # ---- the review
+
+    def tick(self, z: int) -> None:
+        """Note that a person has looked at slice `z` as it is shown, and found it right."""
+        self.absorb_edits()
+        self.review.tick(z, self.mask[z])
+        self._reviewed()
+
+    def flag(self, z: int) -> None:
+        """Note that slice `z` has to be looked at again."""
+        self.review.flag(z)
+        self._reviewed()
+
+    def clear_mark(self, z: int) -> None:
+        """Take tick or flag away from slice `z`."""
+        self.review.clear(z)
+        self._reviewed()
+
+    def _reviewed(self) -> None:
+        self.hand_version += 1
+        self.events.review.emit()
+
+    def slice_states(self) -> Bytes:
+        """Return what each slice is, as a (z,) array of `SliceState`."""
+        self.absorb_edits()
+        return self.review.states(self.mask, self.edited)
+
+    # ---- what comes out
+
+    @property
+    def voxels_added(self) -> int:
+        """How many voxels a hand has put in."""
+        self.absorb_edits()
+        return int(np.count_nonzero(self.edit[self.edited] > 0))
+
+    @property
+    def voxels_removed(self) -> int:
+        """How many voxels a hand has taken out."""
+        self.absorb_edits()
+        return int(np.count_nonzero(self.edit[self.edited] < 0))
 
     @property
     def voxels_edited(self) -> int:
-        self.absorb_edits()
-        return int(np.count_nonzero(self.edit))
+        return self.voxels_added + self.voxels_removed
 
     @property
     def volume_ml(self) -> float:
@@ -190,7 +323,7 @@ class Case:
         self.absorb_edits()
         if not self._is_settled:
             self.settle()
-        if not self.mask.any() and not self.done.any() and not self.edit.any():
+        if not self.mask.any() and not self.done.any() and not self.edited.any():
             raise InputError("there is no mask yet: run the network, or paint one")
         return self.as_mask(self.mask, split=split)
 
@@ -202,18 +335,94 @@ class Case:
             lungs, self.probability_map(), settings, edited=edited, began_from=self._adopted_name
         )
 
-    def _keep_adopted(self) -> None:
-        if self._adopted is not None:
-            self.automatic[~self.done] = self._adopted[~self.done]
+    # ---- put away, and taken up again
 
-    def _lungs(self, part: slice, *, clean: bool) -> npt.NDArray[np.bool_]:
+    def record(self, *, whole: bool = True) -> CaseRecord:
+        """Return all that is known but the CT; arrays are copies.
+
+        Parameters
+        ----------
+        whole : bool
+            With the probabilities and the mask it began from; without them it is small, and made in no time.
+        """
+        self.absorb_edits()
+        return CaseRecord(
+            ct=self._reference,
+            settings=self.settings,
+            edits=SliceEdits.of(self.edit, self.edited),
+            banked=tuple(self.banked),
+            marks=self.review.marks.copy(),
+            seen=self.review.seen.copy(),
+            run=self.run,
+            done=self.done.copy(),
+            probability=self.probability.copy() if whole else None,
+            adopted=self._adopted if whole else None,
+            adopted_name=self._adopted_name,
+        )
+
+    def take_in(self, record: CaseRecord) -> None:
+        """Go on where a record was made.
+
+        Edits that were made here since are laid over those of the record. A record without probabilities leaves those
+        that are there.
+
+        Raises
+        ------
+        InputError
+            If the record is of another CT; nothing is changed then.
+        """
+        self._refuse_other_ct(record)
+        self.absorb_edits()
+        if record.probability is not None:
+            self.run, self._adopted, self._adopted_name = record.run, record.adopted, record.adopted_name
+            self.probability[...] = record.probability
+            self.done[...] = record.done
+        self.settings = record.settings
+        slices = record.edits.slices
+        present = self.edit[slices]
+        self.edit[slices] = np.where(present != 0, present, record.edits.values)
+        self.review.marks[...], self.review.seen[...] = record.marks, record.seen
+        self.banked = [*record.banked, *self.banked]
+        self._moved_on()
+        self._edits_became_others(record.edits)
+        self.settle()
+        self.events.probability.emit(0, len(self.done))
+        self.events.review.emit()
+
+    def _refuse_other_ct(self, record: CaseRecord) -> None:
+        ct, here = record.ct, self._reference
+        if ct.sha256 != here.sha256 or not ct.geometry.matches(here.geometry):
+            raise InputError(
+                f"this work was done on {ct.name} (SHA-256 {ct.sha256[:12]}…), but {here.name} "
+                f"({here.sha256[:12]}…) is another CT; open {ct.name} first"
+            )
+
+    @property
+    def _reference(self) -> CtReference:
+        if self._known_reference is None or self._known_reference.answers != self.volume.answers:
+            self._known_reference = CtReference.of(self.volume)
+        return self._known_reference
+
+    # ---- how it adds up
+
+    def _keep_adopted(self, z: int) -> None:
+        if self._adopted is not None and not self.done[z]:
+            self.automatic[z] = self._adopted[z]
+
+    def _lungs(self, part: slice, *, clean: bool) -> Bools:
         return lung_voxels(self.probability[part], threshold=self.settings.threshold, clean=clean)
 
-    def _show(self, part: slice) -> None:
-        for z in range(*part.indices(len(self.mask))):
-            is_edited = self.edit[z].any()
-            shown = (
-                compose(self.automatic[z], self.edit[z]) if is_edited else self.automatic[z].view(np.uint8)
-            )
-            self.mask[z] = self._last_shown[z] = shown
+    def _composed(self, z: int) -> Bytes:
+        """Return what slice `z` showed when it was last composed."""
+        if self.edited[z]:
+            return compose(self.automatic[z], self.edit[z])
+        unedited: Bytes = self.automatic[z].view(np.uint8)
+        return unedited
+
+    def _compose(self, z: int) -> None:
+        self.mask[z] = self._composed(z)
+
+    def _show(self, slices: Iterable[int]) -> None:
+        for z in slices:
+            self._compose(z)
         self.events.mask.emit()

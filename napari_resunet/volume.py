@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_resunet.errors import GeometryError, InputError
 from napari_resunet.geometry import Geometry
+from napari_resunet.settings import InputAnswers
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,8 @@ class Volume:
         Where it came from.
     hu_confirmed : bool
         Whether the user has said that the values are HU, even if they do not look like it.
+    answers : InputAnswers
+        What the user said of it, so that it can be opened again in the same way.
     """
 
     array: npt.NDArray[Any]
@@ -69,6 +72,7 @@ class Volume:
     notes: tuple[str, ...] = ()
     source: Source | None = None
     hu_confirmed: bool = False
+    answers: InputAnswers = field(default_factory=InputAnswers)
 
     def __post_init__(self) -> None:
         _check_array(self.array, self.geometry, ("int16", "float32"), "a volume")
@@ -84,17 +88,17 @@ class Volume:
 
     def with_hu_offset(self, offset: float) -> Volume:
         """Return this volume with `offset` added to every value, which is then HU by the user's word."""
+        answers = replace(self.answers, hu_offset=(self.answers.hu_offset or 0) + offset)
         if not offset:
-            return replace(
-                self, hu_confirmed=True, notes=(*self.notes, "the values are HU by the user's word")
-            )
+            note = "the values are HU by the user's word"
+            return replace(self, hu_confirmed=True, notes=(*self.notes, note), answers=answers)
         shifted = self.array.astype(np.float32) + np.float32(offset)  # exact for whole numbers of this size
         limits = np.iinfo(np.int16)
         fits = self.array.dtype == np.int16 and float(offset).is_integer()
         fits = fits and limits.min <= shifted.min() and shifted.max() <= limits.max
         array = shifted.astype(np.int16 if fits else np.float32)
         note = f"{offset:g} was added to every value, by the user's word"
-        return replace(self, array=array, hu_confirmed=True, notes=(*self.notes, note))
+        return replace(self, array=array, hu_confirmed=True, notes=(*self.notes, note), answers=answers)
 
 
 @dataclass(frozen=True)

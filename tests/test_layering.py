@@ -20,6 +20,7 @@ LEVELS = [
     {"errors"},
     {"geometry", "settings", "track"},
     {"volume"},
+    {"record"},
     {"imaging", "io", "measure", "model", "phantom", "pictures"},
     {"editing", "inference", "training"},
     {"case", "facts", "workflows"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from napari_resunet.io.files import read_volume
@@ -20,4 +21,5 @@ def open_ct(path: Path, answers: InputAnswers | None = None, track: Track = sile
     """
     answers = answers or InputAnswers()
     volume = read_volume(path, spacing_mm=answers.spacing_mm, series=answers.series, track=track)
+    volume = replace(volume, answers=replace(answers, hu_offset=None))
     return volume if answers.hu_offset is None else volume.with_hu_offset(answers.hu_offset)

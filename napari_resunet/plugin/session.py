@@ -19,7 +19,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from psygnal import Signal, SignalGroup
 
-from napari_resunet.case import Case
+from napari_resunet.case import Case, How
 from napari_resunet.errors import InputError, ResUNetError
 from napari_resunet.imaging.intensity import refuse_implausible_hu
 from napari_resunet.io.export import PROBABILITY_ENDINGS
@@ -280,15 +280,15 @@ class Session:
             self.show_layers()
             self.case.adopt(mask, name=name)
 
-    def sync(self, *, undone: bool = False) -> None:
-        """Take in what was painted, or undone, also by those who gave the layer another array."""
+    def sync(self, how: How = "stroke") -> None:
+        """Take in what was painted, undone or redone, also by those who gave the layer another array."""
         if self.case is None or self.mask_layer is None:
             return
         shown = np.asarray(self.mask_layer.data)
         if shown.shape != self.case.mask.shape:
             self._set_aside(shown)
         else:
-            self.case.take_shown(shown, undone=undone)
+            self.case.take_shown(shown, how)
         if self.mask_layer.data is not self.case.mask:
             self.mask_layer.data = self.case.mask
 
@@ -346,20 +346,20 @@ class Session:
     def _take_result_layer(self, layer: Layer) -> None:
         if isinstance(layer, Labels):
             self.mask_layer = layer
-            layer.events.paint.connect(self._on_painted)
+            layer.events.paint.connect(self._on_stroke)
             layer.events.set_data.connect(self._on_painted)
             # napari does not tell an undo from a stroke, and what it brings back may be older than the threshold
-            layer.undo = partial(self._step_back, type(layer).undo, layer)
-            layer.redo = partial(self._step_back, type(layer).redo, layer)
+            layer.undo = partial(self._step, type(layer).undo, layer, "undo")
+            layer.redo = partial(self._step, type(layer).redo, layer, "redo")
         else:
             self.probability_layer = layer
 
-    def _step_back(self, step: Callable[[Labels], None], layer: Labels) -> None:
+    def _step(self, step: Callable[[Labels], None], layer: Labels, how: How) -> None:
         if layer is self.mask_layer:
             self.sync()
         step(layer)
         if layer is self.mask_layer:
-            self.sync(undone=True)
+            self.sync(how)
 
     def _on_probability(self, _first: int, _last: int) -> None:
         if self.probability_layer is not None:
@@ -369,6 +369,10 @@ class Session:
         if self.mask_layer is not None:
             self.mask_layer.refresh(extent=False, thumbnail=False)
         self.events.mask.emit()
+
+    def _on_stroke(self) -> None:
+        self.sync()  # at once: each stroke is a change of its own, and an undo of the next does not take it along
+        self.events.painted.emit()
 
     def _on_painted(self) -> None:
         self.events.painted.emit()

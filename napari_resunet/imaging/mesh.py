@@ -1,0 +1,83 @@
+"""The surface of a mask, as triangles."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.measure import marching_cubes
+from skimage.transform import downscale_local_mean
+
+from napari_resunet.errors import InputError
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+
+_MARGIN = 2  # cells of nothing around the mask: the surface closes within them
+
+
+def lung_surface(
+    mask: Bools, spacing_mm: tuple[float, float, float], *, cell_mm: float = 2.0
+) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """Return a smooth, closed surface around a mask.
+
+    The mask is brought to cells of about `cell_mm`, smoothed by as much, and cut where half of a cell is inside.
+    A lung that the scan cuts off is closed at the outer face of its last voxels. Pieces and gaps thinner than
+    two cells may vanish.
+
+    Parameters
+    ----------
+    mask : (z, y, x) array of bool
+        What lies inside.
+    spacing_mm : tuple of float
+        Along (z, y, x).
+    cell_mm : float
+        How fine the surface is.
+
+    Returns
+    -------
+    vertices : (n, 3) array of float32
+        Corners of the triangles as voxel indices (z, y, x): a whole number is the centre of a voxel.
+    faces : (m, 3) array of int32
+        The three vertices of each triangle.
+
+    Raises
+    ------
+    InputError
+        If the mask is empty.
+    """
+    if not mask.any():
+        raise InputError("the mask is empty, so it has no surface: run the network first, or paint")
+    box = _box_around(mask)
+    share, voxels_per_cell = _in_cells(mask[box], spacing_mm, cell_mm)
+    cells_mm = voxels_per_cell * spacing_mm
+    # half the distance between slices at least: else thick ones stand out as steps
+    sigma_mm = np.maximum(cells_mm, 0.5 * np.asarray(spacing_mm))
+    smooth = ndimage.gaussian_filter(np.pad(share, _MARGIN), sigma_mm / cells_mm, mode="constant")
+    # a mask of a few voxels is nowhere half a cell
+    level = min(0.5, 0.5 * float(smooth.max()))
+    corners, faces, _, _ = marching_cubes(smooth, level)
+    start = np.array([part.start for part in box])
+    vertices = (corners - _MARGIN + 0.5) * voxels_per_cell - 0.5 + start
+    return vertices.astype(np.float32), faces.astype(np.int32)
+
+
+def _box_around(mask: Bools) -> tuple[slice, slice, slice]:
+    z, y, x = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    return slice(z[0], z[-1] + 1), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
+
+
+def _in_cells(
+    mask: Bools, spacing_mm: tuple[float, float, float], cell_mm: float
+) -> tuple[Floats, npt.NDArray[np.float64]]:
+    """Return the share of each cell that is inside, and how many voxels a cell has along each axis.
+
+    Small voxels are averaged, large ones divided with shares interpolated between their centres.
+    """
+    merged = tuple(max(1, round(cell_mm / mm)) for mm in spacing_mm)
+    divided = tuple(max(1, round(mm / cell_mm)) for mm in spacing_mm)
+    share = downscale_local_mean(mask, merged).astype(np.float32)
+    if max(divided) > 1:
+        # grid_mode: the outer faces of the voxels stay where they are
+        share = ndimage.zoom(share, divided, order=1, mode="grid-constant", grid_mode=True)
+    return share, np.array(merged) / np.array(divided)
