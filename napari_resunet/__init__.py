@@ -10,7 +10,7 @@ Where things live, each importing only from what stands above it::
     geometry, settings, track   where voxels lie; the choices a user can make; progress and cancelling
     volume                      what flows: Volume (HU), ProbabilityMap (uint8), Mask
     record                      a case put away: what a case file and the journal hold
-    io/                         files <-> Volume, Mask, record: DICOM, NIfTI, TIFF, MetaImage, NRRD, .nru; proved writing
+    io/                         files <-> Volume, Mask, record: DICOM, NIfTI, TIFF, MetaImage, NRRD, .nru
     imaging/                    arrays in, arrays out: body, components, right and left, intensity
     model/                      the network, its card, its weights (builtin/), devices, slices through the network
     measure/                    agreement of two masks, ml and HU of the lungs, doubt slice by slice

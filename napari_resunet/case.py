@@ -5,7 +5,7 @@ It lives on the main thread, keeps all arrays as axial slices, lowest first, and
 What an undo means. The layer's history holds values, and a threshold or a run may have moved the mask since; so an
 undo or redo says only which voxels are meant. Their *edits* go back to what they were before the last stroke on them:
 a voxel painted once is untouched again and shows what threshold and clean-up say now; one painted over twice has the
-first stroke back. Nothing else moves, and the threshold itself is no step of the history.
+first stroke back; a redo gives back what the undo took. Nothing else moves, and the threshold itself is no step.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Case:
         self.review = Review(shape[0])
         self.banked: list[BankedEdits] = []
         self.run: Run | None = None
-        self.version = self.hand_version = 0
+        self.version = self.hand_version = self._kept_version = 0
         self._history = EditHistory()
         self._adopted: Bools | None = None
         self._adopted_name: str | None = None
@@ -158,7 +158,7 @@ class Case:
         level = threshold_level(threshold)
         # slice by slice: what is compared, computed and shown is then still in the processor's cache
         for z in range(len(self.mask)):
-            self._absorb(z, "stroke")
+            self._absorb(z)
             np.greater_equal(self.probability[z], level, out=self.automatic[z])
             self._keep_adopted(z)
             self._compose(z)
@@ -194,27 +194,65 @@ class Case:
 
     def absorb_edits(self, how: How = "stroke") -> None:
         """Note what a hand has changed in `mask` since last time: by strokes of any kind, an undo or a redo."""
-        changed = [z for z in range(len(self.mask)) if self._absorb(z, how)]
-        if changed and how != "stroke":  # the history may have brought back what is older than the threshold
-            self._show(changed)
-
-    def _absorb(self, z: int, how: How) -> bool:
-        """Note what a hand has changed in one slice; return whether it has."""
-        automatic, edit = self.automatic[z].ravel(), self.edit[z].ravel()
-        where = changed_by_hand(self.mask[z], self._composed(z))
-        if where is None:
-            return False
-        before, after = edit[where], stated_by(self.mask[z].ravel()[where] > 0, automatic[where])
         if how == "stroke":
-            self._history.note(z, where, before)
+            for z in range(len(self.mask)):
+                self._absorb(z)
         elif how == "undo":
-            after = self._history.undo(z, where, before, after)
+            self._undo()
         else:
-            after = self._history.redo(z, where, before, after)
-        edit[where] = after
-        self.edited[z] = edit.any()
+            self._redo()
+
+    def begin_step(self) -> None:
+        """Note that the layer's own history has one more step; what the step changed may be absorbed later."""
+        self._history.begin_step()
+
+    def _absorb(self, z: int) -> None:
+        """Note what strokes have changed in one slice."""
+        where, stated = self._stated_by_hand(z)
+        if len(where):
+            self._history.note(z, where, self._set_edits(z, where, stated))
+
+    def _undo(self) -> None:
+        step = {}
+        for z in range(len(self.mask)):
+            where, stated = self._stated_by_hand(z)
+            if len(where):
+                recalled = self._history.recall(z, where, otherwise=stated)
+                step[z] = where, self._set_edits(z, where, recalled)
+        self._history.undone(step)
+        self._show(step)  # the layer may have brought back what is older than the threshold
+
+    def _redo(self) -> None:
+        step = self._history.redone()
+        changed = []
+        for z in range(len(self.mask)):
+            where, stated = self._stated_by_hand(z)
+            if z in step:
+                given_back, edits = step[z]
+                others = ~np.isin(where, given_back)
+                where, stated = np.append(given_back, where[others]), np.append(edits, stated[others])
+                order = np.argsort(where)
+                where, stated = where[order], stated[order]
+            if len(where):
+                self._history.note(z, where, self._set_edits(z, where, stated))
+                changed.append(z)
+        self._show(changed)
+
+    def _stated_by_hand(self, z: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]]:
+        """Return where one slice is not what was last shown, and what the hand says with that."""
+        where = changed_by_hand(self.mask[z], self._composed(z))
+        return where, stated_by(self.mask[z].ravel()[where] > 0, self.automatic[z].ravel()[where])
+
+    def _set_edits(
+        self, z: int, where: npt.NDArray[np.intp], edits: npt.NDArray[np.int8]
+    ) -> npt.NDArray[np.int8]:
+        """Write edits into one slice; return those that were there before."""
+        flat = self.edit[z].ravel()
+        before: npt.NDArray[np.int8] = flat[where]
+        flat[where] = edits
+        self.edited[z] = flat.any()
         self.hand_version += 1
-        return True
+        return before
 
     def forget_edits(self, keep: Bools | None = None) -> int:
         """Set aside the edits, but those of the slices to `keep`; return how many voxels that were.
@@ -246,6 +284,11 @@ class Case:
         self.edit[edits.slices] = np.where(present != 0, present, edits.values)
         self._edits_became_others(edits)
         return edits.voxels()
+
+    def swap_sides(self) -> None:
+        """Label right and left the other way round from now on, by the user's word."""
+        self.settings = replace(self.settings, swap_sides=not self.settings.swap_sides)
+        self.hand_version += 1
 
     def _edits_became_others(self, edits: SliceEdits) -> None:
         for z in edits.slices:
@@ -347,7 +390,7 @@ class Case:
         """
         self.absorb_edits()
         return CaseRecord(
-            ct=self._reference,
+            ct=self.reference,
             settings=self.settings,
             edits=SliceEdits.of(self.edit, self.edited),
             banked=tuple(self.banked),
@@ -371,7 +414,12 @@ class Case:
         InputError
             If the record is of another CT; nothing is changed then.
         """
-        self._refuse_other_ct(record)
+        if not self.is_of(record):
+            ct, here = record.ct, self.reference
+            raise InputError(
+                f"this work was done on {ct.name} (SHA-256 {ct.sha256[:12]}…), but {here.name} "
+                f"({here.sha256[:12]}…) is another CT; open {ct.name} first"
+            )
         self.absorb_edits()
         if record.probability is not None:
             self.run, self._adopted, self._adopted_name = record.run, record.adopted, record.adopted_name
@@ -389,16 +437,29 @@ class Case:
         self.events.probability.emit(0, len(self.done))
         self.events.review.emit()
 
-    def _refuse_other_ct(self, record: CaseRecord) -> None:
-        ct, here = record.ct, self._reference
-        if ct.sha256 != here.sha256 or not ct.geometry.matches(here.geometry):
-            raise InputError(
-                f"this work was done on {ct.name} (SHA-256 {ct.sha256[:12]}…), but {here.name} "
-                f"({here.sha256[:12]}…) is another CT; open {ct.name} first"
-            )
+    def is_of(self, record: CaseRecord) -> bool:
+        """Whether a record was made on this CT: the same bytes, on the same grid."""
+        ct, here = record.ct, self.reference
+        return ct.sha256 == here.sha256 and ct.geometry.matches(here.geometry)
+
+    def kept(self) -> None:
+        """Note that all that a hand did is in a file now."""
+        self._kept_version = self.hand_version
 
     @property
-    def _reference(self) -> CtReference:
+    def began_from(self) -> str | None:
+        """The name of the mask made elsewhere that the case began from."""
+        return self._adopted_name
+
+    @property
+    def has_unsaved_work(self) -> bool:
+        """Whether a hand did anything that is in no file yet."""
+        self.absorb_edits()
+        return self.hand_version != self._kept_version
+
+    @property
+    def reference(self) -> CtReference:
+        """Which CT this is."""
         if self._known_reference is None or self._known_reference.answers != self.volume.answers:
             self._known_reference = CtReference.of(self.volume)
         return self._known_reference

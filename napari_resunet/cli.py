@@ -202,6 +202,27 @@ def segment(
 
 
 @app.command()
+def export(
+    case: Annotated[Path, typer.Argument(metavar="CASE", help="A case file (.nru) that the window saved.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The mask: .nii.gz, .nii, .tif, .nrrd or .mha.")
+    ],
+    split: Annotated[bool | None, _option(MaskSettings, "split", "--split/--no-split")] = None,
+    probability: Annotated[Path | None, typer.Option(help="Write the probability map here as well.")] = None,
+) -> None:
+    """Write the mask of a case file, corrections included, as the window would; the CT is not needed."""
+    from napari_resunet import workflows
+
+    is_new = not output.exists()
+    receipt = workflows.export_case(case, output, split=split, probability=probability)
+    if not is_new:
+        print(f"note: an older {output.name} was replaced", file=sys.stderr)
+    if not receipt.voxels:
+        print("note: the mask is empty", file=sys.stderr)
+    print(receipt)
+
+
+@app.command()
 def demo(
     context: typer.Context,
     folder: Annotated[
@@ -272,13 +293,14 @@ def measure(
 @app.command()
 def info(
     subject: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="A CT, a mask, a weights file or a model's name.")
+        str | None,
+        typer.Argument(metavar="[FILE]", help="A CT, a mask, a case file, a weights file or a model's name."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     spacing: SpacingOption = None,
     series: SeriesOption = None,
 ) -> None:
-    """Tell what this machine computes with, or what a CT, a mask or a model holds."""
+    """Tell what this machine computes with, or what a CT, a mask, a case file or a model holds."""
     from napari_resunet import facts
 
     told = facts.tell(subject, spacing_mm=_spacing(spacing), series=series)
@@ -341,16 +363,42 @@ def train(
 @app.command()
 def view(
     context: typer.Context,
-    source: Source,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD; or a case file (.nru).",
+        ),
+    ],
     mask: Annotated[Path | None, typer.Option("--mask", help="A mask of this CT to correct.")] = None,
+    ct: Annotated[
+        Path | None, typer.Option("--ct", help="Of a case file, the CT; beside it by default.")
+    ] = None,
     spacing: SpacingOption = None,
     series: SeriesOption = None,
     hu_offset: OffsetOption = None,
 ) -> None:
-    """Open napari with the CT, the mask and the widget."""
+    """Open napari with the CT, the mask and the widget; or go on with a case where it was saved."""
+    from napari_resunet.io.case_file import is_case_file
+
     if not _has_display():
         raise InputError("there is no display to open a window on; use segment with --picture")
-    context.obj(source, mask=mask, answers=InputAnswers(_spacing(spacing), series, hu_offset))
+    answers = InputAnswers(_spacing(spacing), series, hu_offset)
+    if is_case_file(source):
+        if mask is not None or answers != InputAnswers():
+            raise typer.BadParameter("a case file knows its mask and its CT; give nothing but --ct with it")
+        _view_case(context, source, ct)
+    elif ct is not None:
+        raise typer.BadParameter("--ct says where the CT of a case file is; INPUT is none")
+    else:
+        context.obj(source, mask=mask, answers=answers)
+
+
+def _view_case(context: typer.Context, case: Path, ct: Path | None) -> None:
+    from napari_resunet.io.case_file import find_case_ct, read_case
+
+    record = read_case(case)
+    context.obj(find_case_ct(case, record, ct), answers=record.ct.answers, record=record)
 
 
 def _print_version(asked: bool) -> None:

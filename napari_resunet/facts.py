@@ -1,7 +1,8 @@
-"""What a machine, a CT, a mask or a model is, told as plain names and values."""
+"""What a machine, a CT, a mask, a case or a model is, told as plain names and values."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from napari_resunet.editing.review import SliceState
 from napari_resunet.errors import InputError
 from napari_resunet.geometry import Geometry
+from napari_resunet.io.case_file import StoredCase, is_case_file, read_stored_case
 from napari_resunet.io.files import read_mask, read_volume
 from napari_resunet.model.card import RESEARCH_ONLY, ModelCard, builtin_models, read_card
-from napari_resunet.volume import Mask, Volume
+from napari_resunet.settings import InputAnswers, MaskSettings
+from napari_resunet.volume import Mask, Run, Volume
 
 
 def tell(
@@ -34,6 +38,8 @@ def tell(
     if subject in builtin_models() or subject.endswith(".safetensors"):
         return card_facts(read_card(subject))
     path = Path(subject)
+    if is_case_file(path):
+        return case_facts(path, read_stored_case(path))
     mask = _mask_in(path, spacing_mm)
     return (
         mask_facts(path, mask)
@@ -86,6 +92,38 @@ def mask_facts(path: Path, mask: Mask) -> dict[str, Any]:
         "voxels": {str(label): int(count) for label, count in zip(labels, counts, strict=True)},
         "ml": {str(label): round(float(count * ml), 3) for label, count in zip(labels, counts, strict=True)},
         **_place(mask.geometry),
+    }
+
+
+def case_facts(path: Path, stored: StoredCase) -> dict[str, Any]:
+    """Return what a case file holds."""
+    record = stored.record
+    marks = {state: int(np.count_nonzero(record.marks == state)) for state in SliceState}
+    return {
+        "file": path.name,
+        "content": "a case",
+        "saved": stored.created,
+        "ct": {"name": record.ct.name, "format": record.ct.format, "sha256": record.ct.sha256},
+        **_place(record.ct.geometry),
+        "answers": _plain(record.ct.answers),
+        "run": None if record.run is None else _plain(record.run),
+        "mask": _plain(record.settings),
+        "began_from": record.adopted_name,
+        "slices": len(record.done),
+        "slices_run": int(np.count_nonzero(record.done)),
+        "slices_edited": len(record.edits.slices),
+        "voxels_edited_by_hand": record.edits.voxels(),
+        "voxels_set_aside": sum(banked.edits.voxels() for banked in record.banked),
+        "slices_reviewed": marks[SliceState.REVIEWED],
+        "slices_flagged": marks[SliceState.FLAGGED],
+        "probabilities": record.probability is not None,
+    }
+
+
+def _plain(choices: InputAnswers | Run | MaskSettings) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(choices).items()
     }
 
 

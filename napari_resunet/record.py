@@ -6,8 +6,9 @@ A case file and the journal of edits hold such a record, and a window takes one 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Self
 
 import numpy as np
@@ -57,7 +58,7 @@ class CtReference:
         if source is None:
             return cls("CT", "layer", _voxels_sha256(volume), volume.geometry, volume.notes, volume.answers)
         return cls(
-            source.path.name,
+            _bare_name(source.path),
             source.format,
             source.sha256,
             volume.geometry,
@@ -72,6 +73,11 @@ class CtReference:
         if self.format == "layer":
             return None
         return Source(Path(self.name), self.format, self.sha256, nifti_header=self.nifti_header)
+
+
+def _bare_name(path: Path) -> str:
+    """Return the name of a file or folder, of ``.`` too, without a folder of whatever system in it."""
+    return PureWindowsPath(os.path.abspath(path)).name or "CT"  # noqa: PTH100 a link keeps its own name
 
 
 def _voxels_sha256(volume: Volume) -> str:

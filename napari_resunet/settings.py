@@ -87,6 +87,24 @@ class PredictSettings:
         _check(self)
 
 
+KEEP_EDITS, KEEP_TICKED, FORGET_EDITS = "keep all", "keep on reviewed slices", "forget"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run of the network does to what is there."""
+
+    edits: str = _choice(
+        KEEP_EDITS,
+        "My edits",
+        "What becomes of the voxels you have set by hand when the network runs. Forgotten edits can be brought back.",
+        options=(KEEP_EDITS, KEEP_TICKED, FORGET_EDITS),
+    )
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
 @dataclass(frozen=True)
 class MaskSettings:
     """How a probability map becomes a mask."""
@@ -103,6 +121,9 @@ class MaskSettings:
         True, "Clean up", "Keep the large connected pieces and fill holes inside them, in 3-D."
     )
     split: bool = _choice(False, "Right and left", "Label the right lung 1 and the left lung 2.")
+    swap_sides: bool = _choice(
+        False, "Swap sides", "Label the lungs the other way round, where the CT's header is wrong or organs mirrored."
+    )
 
     def __post_init__(self) -> None:
         _check(self)

@@ -5,25 +5,33 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from napari_resunet.editing.adding_up import put_adopted, refuse_no_mask
+from napari_resunet.editing.correction import compose
 from napari_resunet.errors import InputError, OutputError
-from napari_resunet.inference.postprocess import to_mask
+from napari_resunet.inference.postprocess import finish_mask, lung_voxels, to_mask
 from napari_resunet.inference.predict import Block, predict
+from napari_resunet.io.case_file import read_case
 from napari_resunet.io.dicom_series import write_ct_series
-from napari_resunet.io.export import PROBABILITY_ENDINGS, require_folder, require_writable
+from napari_resunet.io.export import MASK_ENDINGS, PROBABILITY_ENDINGS, require_folder, require_writable
 from napari_resunet.io.files import Receipt, read_mask, write_mask, write_probability
 from napari_resunet.io.open_ct import open_ct
+from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.measure.agreement import Agreement, evaluate
 from napari_resunet.measure.lungs import LungFigures, lung_figures
 from napari_resunet.model.card import RESEARCH_ONLY
 from napari_resunet.phantom import make_phantom
 from napari_resunet.pictures import draw_overlay
+from napari_resunet.record import CaseRecord, CtReference
 from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings
 from napari_resunet.track import Track, silent
-from napari_resunet.volume import Mask, Volume
+from napari_resunet.volume import Mask, ProbabilityMap, Volume
 
 
 def segment(
@@ -85,6 +93,83 @@ def segment(
     if picture is not None:
         draw_overlay(volume, mask, picture, title=f"{source.name}. {RESEARCH_ONLY}")
     return volume, mask, receipt
+
+
+def export_case(
+    case_path: Path, output: Path, *, split: bool | None = None, probability: Path | None = None
+) -> Receipt:
+    """Write the mask that a case file adds up to, without its CT: the bytes that the window would write.
+
+    Parameters
+    ----------
+    case_path : Path
+        A case file (.nru).
+    output : Path
+        The mask; its ending says the format. A sidecar tells how it was made.
+    split : bool, optional
+        Whether to label the right lung 1 and the left lung 2; as the case has it by default.
+    probability : Path, optional
+        Where to write the probability map as well.
+
+    Returns
+    -------
+    Receipt
+        Of the mask.
+
+    Raises
+    ------
+    InputError
+        If the case file cannot be read, or has no mask yet.
+    OutputError
+        If a file cannot be written, or is the CT itself.
+    """
+    record = read_case(case_path)
+    _require_not_its_ct(output, case_path, record.ct)
+    if probability is not None:
+        _require_not_its_ct(probability, case_path, record.ct, PROBABILITY_ENDINGS)
+    _require_whole(record, case_path)
+    prob = _probability_map(record)
+    receipt = write_mask(_mask(record, prob, split), output)
+    if probability is not None:
+        write_probability(prob, probability)
+    return receipt
+
+
+def _require_whole(record: CaseRecord, path: Path) -> None:
+    lacks_probability = record.probability is None and record.done.any()
+    lacks_adopted = record.adopted is None and record.adopted_name is not None
+    if lacks_probability or lacks_adopted:
+        raise InputError(f"{path} holds only what a hand did; open its CT in the window, save the case there")
+
+
+def _require_not_its_ct(
+    path: Path, case_path: Path, ct: CtReference, endings: tuple[str, ...] = MASK_ENDINGS
+) -> None:
+    """Refuse to write over the CT of a case: the one beside the case file, and the same file wherever it is."""
+    require_writable(path, source=case_path.with_name(ct.name), endings=endings)
+    if path.is_file() and sha256_of(path) == ct.sha256:
+        raise OutputError(f"{path} is the CT itself, which is never written over; choose another name")
+
+
+def _probability_map(record: CaseRecord) -> ProbabilityMap:
+    ct = record.ct
+    array = np.ascontiguousarray(ct.geometry.to_axial.undo(_probabilities(record)))
+    return ProbabilityMap(array, ct.geometry, record.done, record.run, ct.source, ct.notes)
+
+
+def _probabilities(record: CaseRecord) -> npt.NDArray[np.uint8]:
+    return np.zeros(record.shape, np.uint8) if record.probability is None else record.probability
+
+
+def _mask(record: CaseRecord, prob: ProbabilityMap, split: bool | None) -> Mask:
+    """Add up the parts of a case, as `napari_resunet.case.Case` does."""
+    settings = record.settings if split is None else replace(record.settings, split=split)
+    automatic = lung_voxels(_probabilities(record), threshold=settings.threshold, clean=settings.clean)
+    put_adopted(record.adopted, automatic, done=record.done)
+    lungs, edits = automatic.view(np.uint8), record.edits
+    lungs[edits.slices] = compose(automatic[edits.slices], edits.values)
+    refuse_no_mask(lungs, done=record.done, edited=edits.voxels() > 0)
+    return finish_mask(lungs, prob, settings, edited=edits.voxels(), began_from=record.adopted_name)
 
 
 def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> dict[str, Agreement]:

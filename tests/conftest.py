@@ -23,3 +23,9 @@ def real_ct() -> Path:
     if not folder:
         pytest.skip("NAPARI_RESUNET_DATA does not name a folder of real CT")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def own_journal(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the journal of the tests away from the user's."""
+    monkeypatch.setenv("NAPARI_RESUNET_STATE", str(tmp_path_factory.mktemp("state")))

@@ -13,6 +13,8 @@ import numpy.typing as npt
 Bools = npt.NDArray[np.bool_]
 Edits = npt.NDArray[np.int8]
 
+_NOWHERE = np.empty(0, dtype=np.intp)
+
 
 def compose(automatic: Bools, edit: Edits) -> npt.NDArray[np.uint8]:
     """Return the automatic mask with the edits laid over it.
@@ -36,8 +38,8 @@ def compose(automatic: Bools, edit: Edits) -> npt.NDArray[np.uint8]:
 
 def changed_by_hand(
     shown: npt.NDArray[np.integer], composed: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.intp] | None:
-    """Return where one slice is not what was last shown, or None if it is.
+) -> npt.NDArray[np.intp]:
+    """Return where one slice is not what was last shown.
 
     Parameters
     ----------
@@ -48,13 +50,12 @@ def changed_by_hand(
 
     Returns
     -------
-    (n,) array of int, optional
+    (n,) array of int
         Indices into the slice laid flat, rising.
     """
     if np.array_equal(shown, composed):
-        return None
-    where = np.flatnonzero((shown > 0) != composed.view(np.bool_))
-    return where if len(where) else None
+        return _NOWHERE
+    return np.flatnonzero((shown > 0) != composed.view(np.bool_))
 
 
 def stated_by(lung: Bools, automatic: Bools) -> Edits:

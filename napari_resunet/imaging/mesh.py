@@ -13,7 +13,7 @@ from napari_resunet.errors import InputError
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
-_MARGIN = 2  # cells of nothing around the mask: the surface closes within them
+_MARGIN = 2.5  # cells of nothing around the mask at least: the surface closes within them
 
 
 def lung_surface(
@@ -49,16 +49,16 @@ def lung_surface(
     if not mask.any():
         raise InputError("the mask is empty, so it has no surface: run the network first, or paint")
     box = _box_around(mask)
-    share, voxels_per_cell = _in_cells(mask[box], spacing_mm, cell_mm)
+    share, voxels_per_cell, first_voxel = _in_cells(mask[box], spacing_mm, cell_mm)
     cells_mm = voxels_per_cell * spacing_mm
     # half the distance between slices at least: else thick ones stand out as steps
     sigma_mm = np.maximum(cells_mm, 0.5 * np.asarray(spacing_mm))
-    smooth = ndimage.gaussian_filter(np.pad(share, _MARGIN), sigma_mm / cells_mm, mode="constant")
+    smooth = ndimage.gaussian_filter(share, sigma_mm / cells_mm, mode="constant")
     # a mask of a few voxels is nowhere half a cell
     level = min(0.5, 0.5 * float(smooth.max()))
-    corners, faces, _, _ = marching_cubes(smooth, level)
-    start = np.array([part.start for part in box])
-    vertices = (corners - _MARGIN + 0.5) * voxels_per_cell - 0.5 + start
+    corners, faces, _, _ = marching_cubes(smooth, level)  # type: ignore[no-untyped-call]
+    start = np.array([part.start for part in box]) + first_voxel
+    vertices = (corners + 0.5) * voxels_per_cell - 0.5 + start
     return vertices.astype(np.float32), faces.astype(np.int32)
 
 
@@ -69,15 +69,18 @@ def _box_around(mask: Bools) -> tuple[slice, slice, slice]:
 
 def _in_cells(
     mask: Bools, spacing_mm: tuple[float, float, float], cell_mm: float
-) -> tuple[Floats, npt.NDArray[np.float64]]:
-    """Return the share of each cell that is inside, and how many voxels a cell has along each axis.
+) -> tuple[Floats, npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return the share of each cell that is inside, with a margin of empty ones around.
 
-    Small voxels are averaged, large ones divided with shares interpolated between their centres.
+    Small voxels are averaged, large ones divided with shares interpolated between their centres. Second and third
+    come how many voxels a cell has along each axis, and the voxel at which the first cell begins.
     """
-    merged = tuple(max(1, round(cell_mm / mm)) for mm in spacing_mm)
-    divided = tuple(max(1, round(mm / cell_mm)) for mm in spacing_mm)
-    share = downscale_local_mean(mask, merged).astype(np.float32)
-    if max(divided) > 1:
+    merged = np.array([max(1, round(cell_mm / mm)) for mm in spacing_mm])
+    divided = np.array([max(1, round(mm / cell_mm)) for mm in spacing_mm])
+    averaged = downscale_local_mean(mask, tuple(merged))  # type: ignore[no-untyped-call]
+    margin = np.ceil(_MARGIN * cell_mm / (merged * spacing_mm)).astype(int)
+    share = np.pad(averaged.astype(np.float32), [(n, n) for n in margin])
+    if divided.max() > 1:
         # grid_mode: the outer faces of the voxels stay where they are
         share = ndimage.zoom(share, divided, order=1, mode="grid-constant", grid_mode=True)
-    return share, np.array(merged) / np.array(divided)
+    return share, merged / divided, -margin * merged

@@ -20,6 +20,11 @@ _LEAST_PART_OF_CORE = 0.1
 _MAJORITY = 0.95
 
 
+def swapped_sides(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return labels with right and left exchanged; 0 stays 0."""
+    return np.array([0, LEFT, RIGHT], dtype=np.uint8)[labels]
+
+
 def split_right_left(
     mask: Bools, *, spacing_mm: tuple[float, float, float], midline: float
 ) -> npt.NDArray[np.uint8]:

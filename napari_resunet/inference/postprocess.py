@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_resunet.imaging.components import clean as cleaned
-from napari_resunet.imaging.sides import split_right_left
+from napari_resunet.imaging.sides import split_right_left, swapped_sides
 from napari_resunet.settings import MaskSettings
-from napari_resunet.volume import Mask, ProbabilityMap
+from napari_resunet.volume import Mask, ProbabilityMap, Run
 
 
 def threshold_level(threshold: float) -> int:
@@ -33,6 +33,7 @@ def to_mask(
     threshold: float = MaskSettings.threshold,
     clean: bool = MaskSettings.clean,
     split: bool = MaskSettings.split,
+    swap_sides: bool = MaskSettings.swap_sides,
 ) -> Mask:
     """Turn a probability map into a mask.
 
@@ -46,6 +47,8 @@ def to_mask(
         Keep the large connected pieces and fill the holes inside them, in 3-D.
     split : bool
         Label the right lung 1 and the left lung 2.
+    swap_sides : bool
+        Label them the other way round, where the CT's header is wrong or the organs lie mirrored.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def to_mask(
         raise TypeError(
             f"to_mask needs a ProbabilityMap, such as predict(volume) gives; got {type(prob).__name__}"
         )
-    settings = MaskSettings(threshold=threshold, clean=clean, split=split)
+    settings = MaskSettings(threshold=threshold, clean=clean, split=split, swap_sides=swap_sides)
     lungs = lung_voxels(prob.axial, threshold=settings.threshold, clean=settings.clean)
     return finish_mask(lungs.view(np.uint8), prob, settings)
 
@@ -78,7 +81,7 @@ def finish_mask(
     prob : ProbabilityMap
         What it was made from.
     settings : MaskSettings
-        With which it was made; ``split`` is done here.
+        With which it was made; ``split`` and ``swap_sides`` are done here.
     edited : int
         Voxels set by hand.
     began_from : str, optional
@@ -87,7 +90,7 @@ def finish_mask(
     geometry = prob.geometry
     if settings.split:
         spacing = geometry.reordered(geometry.to_axial).spacing_mm
-        lungs = split_right_left(lungs > 0, spacing_mm=spacing, midline=_midline(prob))
+        lungs = label_sides(lungs > 0, spacing_mm=spacing, run=prob.run, swap=settings.swap_sides)
     history: dict[str, Any] = {
         "run": None if prob.run is None else dataclasses.asdict(prob.run),
         "mask": dataclasses.asdict(settings),
@@ -111,8 +114,22 @@ def _ranges(done: npt.NDArray[np.bool_]) -> list[list[int]]:
     return [[int(first), int(last)] for first, last in edges.reshape(-1, 2)]
 
 
-def _midline(prob: ProbabilityMap) -> float:
-    if prob.run is None:
-        return len(prob.axial[0, 0]) / 2
-    *_, x0, x1 = prob.run.crop
-    return (x0 + x1) / 2
+def label_sides(
+    lungs: npt.NDArray[np.bool_], *, spacing_mm: tuple[float, float, float], run: Run | None, swap: bool
+) -> npt.NDArray[np.uint8]:
+    """Return an axial (z, y, x) mask with the right lung as 1 and the left as 2, or the other way round to `swap`.
+
+    Parameters
+    ----------
+    lungs : (z, y, x) array of bool
+        In axial order.
+    spacing_mm : tuple of float
+        Along (z, y, x).
+    run : Run, optional
+        What made the mask; knows where the middle of the body is.
+    swap : bool
+        Whether to label the sides the other way round.
+    """
+    first, last = (0, lungs.shape[2]) if run is None else run.crop[2:]
+    labels = split_right_left(lungs, spacing_mm=spacing_mm, midline=(first + last) / 2)
+    return swapped_sides(labels) if swap else labels

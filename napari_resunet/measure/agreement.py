@@ -51,7 +51,7 @@ class Agreement:
     missed: bool
 
 
-def evaluate(mask: Mask, reference: Mask) -> dict[str, Agreement]:
+def evaluate(mask: Mask, reference: Mask, *, sides: bool | None = None) -> dict[str, Agreement]:
     """Compare a mask with a reference on the same grid.
 
     Parameters
@@ -59,6 +59,9 @@ def evaluate(mask: Mask, reference: Mask) -> dict[str, Agreement]:
     mask, reference : Mask
         Both with labels 0 and 1, or both with 0, 1 (right) and 2 (left). If only one tells right from left, only
         the lungs as a whole are compared.
+    sides : bool, optional
+        Whether 1 and 2 mean right and left in both. By default they do where both have a 2: a mask that has only
+        1s may hold both lungs, or have missed the left one, and only who made it knows.
 
     Returns
     -------
@@ -72,7 +75,9 @@ def evaluate(mask: Mask, reference: Mask) -> dict[str, Agreement]:
     """
     refuse_other_grid(mask.geometry, reference.geometry, other="the reference")
     result = {"lungs": _agreement(mask.array > 0, reference.array > 0, mask.geometry)}
-    if mask.array.max() == 2 and reference.array.max() == 2:
+    if sides is None:
+        sides = mask.array.max() == 2 and reference.array.max() == 2
+    if sides:
         for label, side in ((1, "right"), (2, "left")):
             result[side] = _agreement(mask.array == label, reference.array == label, mask.geometry)
     return result

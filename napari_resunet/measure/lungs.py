@@ -50,7 +50,7 @@ class LungFigures:
         return f"{self.volume_ml:,.0f} ml, {density}, {self.laa950_percent:.1f} % below -950 HU"
 
 
-def lung_figures(volume: Volume, mask: Mask) -> list[LungFigures]:
+def lung_figures(volume: Volume, mask: Mask, *, sides: bool | None = None) -> list[LungFigures]:
     """Measure the lungs of a CT.
 
     Parameters
@@ -60,6 +60,8 @@ def lung_figures(volume: Volume, mask: Mask) -> list[LungFigures]:
         figures in HU, but their voxels count for the volume.
     mask : Mask
         On the same grid, with labels 0 and 1, or 0, 1 (right) and 2 (left).
+    sides : bool, optional
+        Whether 1 and 2 mean right and left. By default they do where there is a 2.
 
     Returns
     -------
@@ -75,8 +77,10 @@ def lung_figures(volume: Volume, mask: Mask) -> list[LungFigures]:
     inside = mask.array > 0
     labels, hu = mask.array[inside], volume.array[inside]
     voxel_ml = volume.geometry.voxel_volume_mm3 / 1000
-    sides = _SIDES if (labels == 2).any() else {}
-    figures = [_figures(name, hu[labels == label], voxel_ml) for name, label in sides.items()]
+    if sides is None:
+        sides = bool((labels == 2).any())
+    known = _SIDES if sides else {}
+    figures = [_figures(name, hu[labels == label], voxel_ml) for name, label in known.items()]
     return [*figures, _figures("both", hu, voxel_ml)]
 
 

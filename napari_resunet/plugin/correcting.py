@@ -24,9 +24,13 @@ from napari_resunet.editing.pieces import fill_holes, keep_piece, remove_piece
 from napari_resunet.editing.smoothing import smooth
 from napari_resunet.editing.whole_slice import accept_model, clear_slice
 from napari_resunet.errors import InputError
+from napari_resunet.imaging.sides import LEFT, RIGHT
+from napari_resunet.inference.postprocess import label_sides
+from napari_resunet.pictures import LEFT_COLOUR, RIGHT_COLOUR
 from napari_resunet.plugin.jobs import Job
 from napari_resunet.plugin.layers import placed_like
 from napari_resunet.settings import ToolSettings
+from napari_resunet.volume import Run
 
 if TYPE_CHECKING:
     from napari_resunet.plugin.session import Session
@@ -36,6 +40,7 @@ Voxel = tuple[int, int, int]
 Indices = tuple[npt.NDArray[np.intp], ...]
 
 ADDED, REMOVED = 1, 2
+_SIDES = {None: "transparent", 0: "transparent", RIGHT: RIGHT_COLOUR, LEFT: LEFT_COLOUR}
 _COLOURS = {None: "transparent", 0: "transparent", ADDED: "#00c853", REMOVED: "#d500f9"}
 
 
@@ -47,6 +52,10 @@ class Work:
     ----------
     mask, automatic : (z, y, x) array of bool
         The mask as it is shown, and as the network alone would have it.
+    run : Run, optional
+        What made the probabilities.
+    is_swapped : bool
+        Whether right and left are labelled the other way round.
     hu : (z, y, x) array
         The CT.
     edited_slices : list of int
@@ -61,6 +70,8 @@ class Work:
 
     mask: Bools
     automatic: Bools
+    run: Run | None
+    is_swapped: bool
     hu: npt.NDArray[Any]
     edited_slices: list[int]
     spacing_mm: tuple[float, float, float]
@@ -86,6 +97,10 @@ def _grow(work: Work) -> Bools:
     return work.mask | region
 
 
+def _swap_sides(work: Work) -> npt.NDArray[np.uint8]:
+    return label_sides(work.mask, spacing_mm=work.spacing_mm, run=work.run, swap=not work.is_swapped)
+
+
 @dataclass(frozen=True)
 class Tool:
     """A way to change the mask.
@@ -100,12 +115,15 @@ class Tool:
         The fields of `ToolSettings` it goes by.
     needs_click : bool
         Whether the user has to say where.
+    labels : bool
+        Whether it changes which lung is the right one, and no voxel: `change` returns the labels then.
     """
 
     tip: str
-    change: Callable[[Work], Bools]
+    change: Callable[[Work], npt.NDArray[Any]]
     uses: tuple[str, ...] = ()
     needs_click: bool = False
+    labels: bool = False
 
 
 TOOLS = {
@@ -147,6 +165,12 @@ TOOLS = {
     "Clear this slice": Tool(
         "Remove everything in the slice in view.", lambda work: clear_slice(work.mask, work.voxel[0])
     ),
+    "Swap right and left": Tool(
+        "Label the lungs the other way round, where the CT's header is wrong or the organs lie mirrored. "
+        "Once more swaps them back.",
+        _swap_sides,
+        labels=True,
+    ),
 }
 
 
@@ -170,8 +194,9 @@ class Correcting:
         self.events = CorrectingEvents()
         self.preview_layer: Labels | None = None
         self._armed: Callable[[Voxel], None] | None = None
-        self._changes: tuple[Indices, npt.NDArray[np.uint8]] | None = None
+        self._apply: Callable[[], None] | None = None
         self._job: Job | None = None
+        self._again: Callable[[], None] | None = None
         self._said = ""
         self._mode_before = "pan_zoom"
         session.events.case.connect(self.discard)
@@ -181,7 +206,7 @@ class Correcting:
         return self._job is None
 
     def use(self, name: str, settings: ToolSettings) -> None:
-        """Show what a tool would change; one that needs a click waits for it."""
+        """Show what a tool would change; one that needs a click waits for it, and once more after each step."""
         self.discard()
         if self.session.case is None:
             self.session.events.failed.emit(InputError("there is no CT yet: open one first"))
@@ -189,13 +214,24 @@ class Correcting:
         self.session.show_layers()
         self._mode_before = self.session.mask_layer.mode
         if TOOLS[name].needs_click:
-            self._armed = partial(self._preview, name, settings)
-            self.session.mask_layer.mouse_drag_callbacks.append(self._on_click)
-            self.session.viewer.layers.selection.active = self.session.mask_layer
-            self.session.mask_layer.mode = "pan_zoom"  # a click with the brush would paint
-            self.events.state.emit("Click a voxel in the picture.")
+            self._again = partial(self.use, name, settings)
+            self._arm(partial(self._preview, name, settings))
         else:
             self._preview(name, settings, (self.session.slice_in_view, 0, 0))
+
+    def _arm(self, preview: Callable[[Voxel], None]) -> None:
+        layer = self.session.mask_layer
+        self._armed = preview
+        self.session.viewer.layers.selection.active = layer
+        layer.mode = "pan_zoom"  # a click with the brush would paint
+        layer.mouse_drag_callbacks.append(self._on_click)
+        layer.events.mode.connect(self._on_mode)
+        self.events.state.emit("Click a voxel in the picture.")
+
+    def _on_mode(self) -> None:
+        """Let the brush go before the tool, if the user takes it up."""
+        self._mode_before = self.session.mask_layer.mode
+        self.discard()
 
     def _on_click(self, layer: Labels, event: Any) -> None:
         point = np.round(layer.world_to_data(event.position)).astype(int)
@@ -210,6 +246,7 @@ class Correcting:
         layer = self.session.mask_layer
         if layer is not None and self._on_click in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.remove(self._on_click)
+            layer.events.mode.disconnect(self._on_mode)
             layer.mode = self._mode_before
 
     def _preview(self, name: str, settings: ToolSettings, voxel: Voxel) -> None:
@@ -218,14 +255,20 @@ class Correcting:
         work = Work(
             mask=case.mask > 0,
             automatic=case.automatic.copy(),
+            run=case.run,
+            is_swapped=case.settings.swap_sides,
             hu=case.volume.axial,
-            edited_slices=np.flatnonzero(case.edit.any(axis=(1, 2))).tolist(),
+            edited_slices=np.flatnonzero(case.edited).tolist(),
             spacing_mm=case.volume.axial_geometry.spacing_mm,
             voxel=voxel,
             settings=settings,
         )
-        ears = {"on_value": self._show, "on_error": self._fail, "on_end": self._on_end}
-        self._job = Job(_changing, TOOLS[name].change, work, **ears, label=name.lower())
+        tool = TOOLS[name]
+        generator, on_value = (
+            (_labelling, self._show_labels) if tool.labels else (_changing, self._show_changes)
+        )
+        ears = {"on_value": on_value, "on_error": self._fail, "on_end": self._on_end}
+        self._job = Job(generator, tool.change, work, **ears, label=name.lower())
         self.events.state.emit("working …")
         self._job.start()
 
@@ -235,43 +278,66 @@ class Correcting:
 
     def _on_end(self) -> None:
         self._job = None
-        if self._changes is None:
+        if self._apply is None:
             self.events.state.emit(self._said)
 
-    def _show(self, changes: tuple[Indices, npt.NDArray[np.uint8]]) -> None:
+    def _show_changes(self, changes: tuple[Indices, npt.NDArray[np.uint8]]) -> None:
         indices, values = changes
         if not len(values):
             self._said = "This changes nothing."
             return
         shown = np.zeros(self.session.case.mask.shape, dtype=np.uint8)
         shown[indices] = np.where(values > 0, ADDED, REMOVED)
-        self._changes = changes
-        ct = self.session.ct_layer
+        added = int(np.count_nonzero(values))
+        said = f"{added:,} voxels to add (green), {len(values) - added:,} to remove (magenta)"
+        self._show(shown, _COLOURS, partial(self._change_voxels, changes), said)
+
+    def _show_labels(self, labels: npt.NDArray[np.uint8]) -> None:
+        if not labels.any():
+            self._said = "There is no lung to label yet."
+            return
+        self._show(labels, _SIDES, self._swap, "As it would be: right lung orange, left lung blue")
+
+    def _show(
+        self,
+        shown: npt.NDArray[np.uint8],
+        colours: dict[int | None, str],
+        apply: Callable[[], None],
+        said: str,
+    ) -> None:
+        self._apply = apply
+        mask = self.session.mask_layer
         self.preview_layer = self.session.viewer.add_labels(
             shown,
             name="preview",
-            colormap=DirectLabelColormap(color_dict=_COLOURS),
+            colormap=DirectLabelColormap(color_dict=colours),
             opacity=0.7,
-            **placed_like(ct),
+            **placed_like(self.session.ct_layer),
         )
-        self.session.viewer.layers.selection.active = self.session.mask_layer
-        self.session.mask_layer.mode = self._mode_before  # which the preview, while it was active, took away
-        added = int(np.count_nonzero(values))
-        self.events.state.emit(
-            f"{added:,} voxels to add (green), {len(values) - added:,} to remove (magenta)"
-        )
+        self.session.viewer.layers.selection.active = mask
+        mask.mode = self._mode_before  # which the preview, while it was active, took away
+        self.events.state.emit(said)
 
     def apply(self) -> None:
         """Change the mask as shown, in one step that one Ctrl+Z takes back."""
-        changes = self._changes
+        apply, again = self._apply, self._again
         self.discard()
-        if changes is None or self.session.case is None:
+        if apply is None or self.session.case is None:
             return
         self.session.show_layers()
         self.session.sync()
-        self.session.mask_layer.data_setitem(*changes)
+        apply()
         self.session.sync()
         self.session.events.painted.emit()
+        if again is not None:
+            again()
+
+    def _change_voxels(self, changes: tuple[Indices, npt.NDArray[np.uint8]]) -> None:
+        self.session.mask_layer.data_setitem(*changes)
+
+    def _swap(self) -> None:
+        """Label the sides the other way round; no voxel changes, so napari's history has no part in it."""
+        self.session.case.swap_sides()
 
     def discard(self) -> None:
         """Let go of what was shown, and of a tool that waits or works."""
@@ -279,7 +345,7 @@ class Correcting:
         if self._job is not None:
             self._job.abandon()
             self._job = None
-        self._changes, self._said = None, ""
+        self._apply, self._again, self._said = None, None, ""
         layer, self.preview_layer = self.preview_layer, None
         if layer is not None and layer in self.session.viewer.layers:
             self.session.viewer.layers.remove(layer)
@@ -289,3 +355,9 @@ class Correcting:
 def _changing(change: Callable[[Work], Bools], work: Work) -> Iterator[tuple[Indices, npt.NDArray[np.uint8]]]:
     indices, values = changed_voxels(work.mask, change(work))
     yield indices, values.astype(np.uint8)
+
+
+def _labelling(
+    change: Callable[[Work], npt.NDArray[np.uint8]], work: Work
+) -> Iterator[npt.NDArray[np.uint8]]:
+    yield change(work)

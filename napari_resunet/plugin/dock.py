@@ -9,24 +9,38 @@ import napari.viewer
 from napari.layers import Layer
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QFileDialog, QInputDialog, QScrollArea, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QInputDialog,
+    QMessageBox,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
+from napari_resunet.editing.journal import journal_root
 from napari_resunet.errors import SpacingUnknownError
 from napari_resunet.model.card import RESEARCH_ONLY
+from napari_resunet.plugin.autosave import Autosave
+from napari_resunet.plugin.farewell import Farewell
 from napari_resunet.plugin.panels.correct import CorrectPanel
 from napari_resunet.plugin.panels.ct import CtPanel
 from napari_resunet.plugin.panels.export import ExportPanel
 from napari_resunet.plugin.panels.mask import MaskPanel
 from napari_resunet.plugin.panels.measure import MeasurePanel
+from napari_resunet.plugin.panels.recover import RecoverPanel
 from napari_resunet.plugin.panels.review import ReviewPanel
 from napari_resunet.plugin.panels.segment import SegmentPanel
 from napari_resunet.plugin.panels.text import text
+from napari_resunet.plugin.panels.view import ViewPanel
+from napari_resunet.plugin.section import Section
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import InputAnswers
 
 _CT_FILES = "CT (*.nii *.nii.gz *.tif *.tiff *.mha *.mhd *.nrrd *.nhdr *.dcm *.hdr);;All files (*)"
 _MASK_FILES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha)"
+_CASE_FILES = "Case (*.nru)"
 _HOME = str(Path.home())
 Spacing = tuple[float, float, float]
 
@@ -47,13 +61,17 @@ class LungSegmentation(QScrollArea):
         self.ct = CtPanel(
             self.session, choose_layer=self.choose_layer, ask_folder=self.ask_folder, ask_file=self.ask_file
         )
-        self.segment = SegmentPanel(self.session, ask_weights=self._ask_weights)
+        self.view = ViewPanel(self.session)
+        self.segment = SegmentPanel(self.session, ask_weights=self._ask_weights, confirm=self.confirm)
         self.mask = MaskPanel(self.session)
-        self.correct = CorrectPanel(self.session)
+        self.correct = CorrectPanel(self.session, confirm=self.confirm)
         self.review = ReviewPanel(self.session)
         self.measure = MeasurePanel(self.session)
-        self.export = ExportPanel(self.session, ask_output=self._ask_output)
+        self.export = ExportPanel(self.session, ask_output=self._ask_output, ask_case=self._ask_case)
+        self.autosave = Autosave(self.session, journal_root())
+        self.recover = RecoverPanel(self.session, journal_root(), confirm=self.confirm)
         self._lay_out()
+        self._watch_window()
         self._with_spacing: Callable[[Spacing], None] | None = None
         self.session.events.failed.connect(self._show_error)
         QApplication.instance().aboutToQuit.connect(self.session.close)
@@ -65,24 +83,20 @@ class LungSegmentation(QScrollArea):
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(0)
-        for title, panel in (
-            ("1  CT", self.ct),
-            ("2  Segment", self.segment),
-            ("3  Mask", self.mask),
-            ("4  Correct", self.correct),
-            ("5  Review", self.review),
-            ("6  Measure", self.measure),
-            ("7  Export", self.export),
+        column.addWidget(self.recover.native)
+        # the window is not high enough for all
+        for title, panel, is_open in (
+            ("CT", self.ct, True),
+            ("View", self.view, False),
+            ("Segment", self.segment, True),
+            ("Mask", self.mask, True),
+            ("Correct", self.correct, False),
+            ("Review", self.review, False),
+            ("Measure", self.measure, False),
+            ("Export", self.export, True),
         ):
-            section = QCollapsible(title, expandedIcon="▼", collapsedIcon="▶")
-            section.content().layout().setContentsMargins(2, 0, 2, 0)
-            section.addWidget(panel.native)
-            if panel in (
-                self.ct,
-                self.segment,
-                self.mask,
-                self.export,
-            ):  # the window is not high enough for all
+            section = Section(title, panel.native)
+            if is_open:
                 section.expand(animate=False)
             column.addWidget(section)
         column.addWidget(text(RESEARCH_ONLY).native)
@@ -90,6 +104,29 @@ class LungSegmentation(QScrollArea):
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(330)
+
+    def _watch_window(self) -> None:
+        window = getattr(self.session.viewer, "window", None)  # a viewer without one has nothing to close
+        if window is not None:
+            self._farewell = Farewell(
+                window._qt_window, unsaved=self._unsaved, save=self._save_all, discard=self.autosave.discard
+            )
+
+    def _unsaved(self) -> list[str]:
+        return [case.reference.name for case in self.session.unsaved_cases()]
+
+    def _save_all(self) -> bool:
+        """Ask for a case file for each CT with unsaved work; return whether all of them are saved."""
+        for case in self.session.unsaved_cases():
+            path = self._ask_case(f"{case.reference.name.partition('.')[0]}.nru")
+            if path is None or not self.session.save_case(path, case):
+                return False
+        return True
+
+    def confirm(self, question: str) -> bool:
+        """Ask a question and return whether the user said yes."""
+        answer = QMessageBox.question(self, "napari-resunet", question)
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def ask_folder(self) -> None:
         """Ask for a DICOM folder and open it."""
@@ -119,6 +156,10 @@ class LungSegmentation(QScrollArea):
 
     def _ask_output(self, name: str) -> Path | None:
         file, _ = QFileDialog.getSaveFileName(self, "Export the mask", str(Path(_HOME) / name), _MASK_FILES)
+        return Path(file) if file else None
+
+    def _ask_case(self, name: str) -> Path | None:
+        file, _ = QFileDialog.getSaveFileName(self, "Save the case", str(Path(_HOME) / name), _CASE_FILES)
         return Path(file) if file else None
 
     def _show_error(self, error: Exception) -> None:

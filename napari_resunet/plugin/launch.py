@@ -11,6 +11,7 @@ from napari_resunet.io.files import read_mask
 from napari_resunet.io.open_ct import open_ct
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.plugin.dock import LungSegmentation
+from napari_resunet.record import CaseRecord
 from napari_resunet.settings import InputAnswers
 
 PLUGIN, WIDGET = "napari-resunet", "Lung segmentation"
@@ -32,8 +33,23 @@ def ask_for_file(viewer: Viewer) -> None:
     show_widget(viewer).ask_file()
 
 
-def open_window(source: Path, *, mask: Path | None = None, answers: InputAnswers | None = None) -> None:
+def open_window(
+    source: Path,
+    *,
+    mask: Path | None = None,
+    answers: InputAnswers | None = None,
+    record: CaseRecord | None = None,
+) -> None:
     """Open napari with a CT, a mask if there is one, and the widget; return when it is closed.
+
+    Parameters
+    ----------
+    source, mask : Path
+        The CT, and a mask of it.
+    answers : InputAnswers, optional
+        What only a user can know of the CT.
+    record : CaseRecord, optional
+        Work on this CT to go on with.
 
     Raises
     ------
@@ -45,7 +61,7 @@ def open_window(source: Path, *, mask: Path | None = None, answers: InputAnswers
     if known is not None:
         refuse_other_grid(known.geometry, volume.geometry, what=mask.name)
     session = show_widget(napari.Viewer(title="napari-resunet")).session
-    session.show_ct(volume)
+    session.show_ct(volume, record)
     if known is not None:
         session.adopt_mask(known, name=mask.name)
     napari.run()

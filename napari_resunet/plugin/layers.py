@@ -16,6 +16,7 @@ from napari_resunet.pictures import LEFT_COLOUR, LUNG_WINDOW_HU, RIGHT_COLOUR
 from napari_resunet.volume import Volume
 
 KEY = "napari-resunet"  # in a layer's metadata: the Volume of a CT, the Case of a result
+RECORD = "napari-resunet record"  # in that of a CT from a case file, until a session takes it in
 LayerData = tuple[Any, dict[str, Any], str]
 
 

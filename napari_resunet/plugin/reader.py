@@ -8,12 +8,16 @@ from pathlib import Path
 from napari_resunet.errors import SpacingUnknownError
 from napari_resunet.io.kind import can_read
 
+CASE_ENDING = ".nru"
+
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[object]] | None:
-    """Return the function that reads `path`, or None, in microseconds, if it is not a CT of ours."""
-    if not isinstance(path, str) or not can_read(path):
+    """Return the function that reads `path`, or None, in microseconds, if it is no CT and no case file."""
+    if not isinstance(path, str):
         return None
-    return read_layers
+    if path.lower().endswith(CASE_ENDING):
+        return read_case_layers
+    return read_layers if can_read(path) else None
 
 
 def read_layers(path: str) -> list[object]:
@@ -26,3 +30,13 @@ def read_layers(path: str) -> list[object]:
     except SpacingUnknownError as error:
         where = "in napari, open it with “Open file…” of the lung segmentation widget, which asks"
         raise SpacingUnknownError(f"{error}; {where}") from error
+
+
+def read_case_layers(path: str) -> list[object]:
+    """Read a case file as the layer of its CT; the widget takes in the work that it holds."""
+    from napari_resunet.io.case_file import open_case_ct, read_case
+    from napari_resunet.plugin.layers import RECORD, ct_layer_data
+
+    record = read_case(Path(path))
+    data, look, kind = ct_layer_data(open_case_ct(Path(path), record))
+    return [(data, {**look, "metadata": {**look["metadata"], RECORD: record}}, kind)]

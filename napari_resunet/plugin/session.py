@@ -20,15 +20,26 @@ from napari.layers import Image, Labels, Layer
 from psygnal import Signal, SignalGroup
 
 from napari_resunet.case import Case, How
+from napari_resunet.editing.journal import Abandoned
 from napari_resunet.errors import InputError, ResUNetError
 from napari_resunet.imaging.intensity import refuse_implausible_hu
+from napari_resunet.io.case_file import write_case
 from napari_resunet.io.export import PROBABILITY_ENDINGS
 from napari_resunet.io.files import Receipt, write_mask, write_probability
 from napari_resunet.plugin.correcting import Correcting
 from napari_resunet.plugin.jobs import Generator, Job
-from napari_resunet.plugin.layers import KEY, ct_layer_data, mask_layer, probability_layer, shows, volume_of
-from napari_resunet.plugin.work import cleaning, predicting, reading
-from napari_resunet.settings import InputAnswers, PredictSettings
+from napari_resunet.plugin.layers import (
+    KEY,
+    RECORD,
+    ct_layer_data,
+    mask_layer,
+    probability_layer,
+    shows,
+    volume_of,
+)
+from napari_resunet.plugin.work import cleaning, predicting, reading, reading_case, recovering
+from napari_resunet.record import CaseRecord
+from napari_resunet.settings import KEEP_EDITS, KEEP_TICKED, InputAnswers, PredictSettings, RunSettings
 from napari_resunet.volume import Mask, Run, Volume
 
 _log = logging.getLogger(__name__)
@@ -44,6 +55,9 @@ class SessionEvents(SignalGroup):
     mask = Signal()
     painted = Signal()
     ran = Signal(str)  # how a run ended
+    hand = Signal()  # edits, ticks or flags became others
+    kept = Signal()  # they are in a file now
+    recovered = Signal(object)  # the abandoned work that was taken in
     failed = Signal(object)  # an error
 
 
@@ -65,6 +79,8 @@ class Session:
         self.mask_layer: Labels | None = None
         # what was painted on a CT is there again when the user comes back to it
         self._cases: WeakKeyDictionary[Layer, Case] = WeakKeyDictionary()
+        self.on_close: list[Callable[[], None]] = []
+        self.on_close: list[Callable[[], None]] = []
         self._job: Job | None = None
         self._then: Callable[[], None] | None = None
         self._error: Exception | None = None
@@ -73,6 +89,7 @@ class Session:
         self._is_reading = False
         self._is_closed = False
         self._started = 0.0
+        self._hand_version = 0
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         self.correcting = Correcting(self)
@@ -82,17 +99,52 @@ class Session:
 
     def open(self, path: Path, answers: InputAnswers | None = None) -> None:
         """Read a CT beside the window and show it."""
+        self._read(reading, path, answers or InputAnswers(), name=path.name)
+
+    def open_case(self, path: Path, ct: Path | None = None) -> None:
+        """Read a case file and its CT beside the window and show them; the CT lies beside the file, or is given."""
+        self._read(reading_case, path, ct, name=path.name)
+
+    def recover(self, found: Abandoned) -> None:
+        """Go on where a crash ended, with the CT of that time."""
+        known = next((case for case in self.cases if case.reference.sha256 == found.ct_sha256), None)
+        volume = None if known is None else known.volume
+        self._read(recovering, found, volume, name=found.ct_name, then=partial(self._after_recovery, found))
+
+    def _after_recovery(self, found: Abandoned) -> None:
+        if self.case is not None and self.case.reference.sha256 == found.ct_sha256:
+            self.events.recovered.emit(found)
+            self.events.ran.emit("; ".join(found.lost))
+
+    @property
+    def cases(self) -> list[Case]:
+        """Every case that was open in this viewer and whose CT is still there."""
+        return list(self._cases.values())
+
+    def _read(
+        self,
+        generator: Generator,
+        *arguments: Any,
+        name: str,
+        then: Callable[[], None] | None = None,
+    ) -> None:
         if self._is_busy():
             return
-        self._start(
-            reading, path, answers or InputAnswers(), on_value=self.show_ct, label=f"reading {path.name}"
-        )
+        self._start(generator, *arguments, on_value=self._show, then=then, label=f"reading {name}")
         self._is_reading = True
 
-    def show_ct(self, volume: Volume) -> None:
-        """Add a CT as a layer, and open it."""
-        data, look, _ = ct_layer_data(volume)
-        self.choose(self.viewer.add_image(data, **look))
+    def _show(self, found: tuple[Volume, CaseRecord | None]) -> None:
+        self.show_ct(*found)
+
+    def show_ct(self, volume: Volume, record: CaseRecord | None = None) -> None:
+        """Add a CT as a layer, and open it, with the work on it that a record holds."""
+        known = next((layer for layer, case in self._cases.items() if case.volume is volume), None)
+        if known is None:
+            data, look, _ = ct_layer_data(volume)
+            known = self.viewer.add_image(data, **look)
+        self.choose(known)
+        if record is not None:
+            self.take_in(record)
 
     def choose(self, layer: Layer | None, *, spacing_mm: tuple[float, float, float] | None = None) -> None:
         """Make a layer the open CT; if it is so already, nothing happens."""
@@ -168,10 +220,17 @@ class Session:
         """Whether nothing at all is at work, not even the clean-up or a tool."""
         return self._job is None and self._cleaning is None and self.correcting.is_idle
 
-    def run(self, settings: PredictSettings, slices: tuple[int, int] | None = None) -> None:
+    def run(
+        self,
+        settings: PredictSettings,
+        slices: tuple[int, int] | None = None,
+        *,
+        edits: str = RunSettings.edits,
+    ) -> None:
         """Run the network over the open CT, from the slice in view outwards.
 
-        Slices that the same model has seen at the same grid are not run again.
+        Slices that the same model has seen at the same grid are not run again. What becomes of the edits by hand, one
+        of the options of `RunSettings.edits`, is done when the network is ready to run, and not if it fails to be.
         """
         if self.case is None:
             self.events.failed.emit(InputError("there is no CT yet: open one first"))
@@ -191,7 +250,7 @@ class Session:
         )
         self._started = monotonic()
         # the answers are meant for this case: should another be open by then, they are thrown away
-        on_value, then = partial(self._on_prediction, case), partial(self._after_run, case)
+        on_value, then = partial(self._on_prediction, case, edits), partial(self._after_run, case)
         self._start(predicting, *work, on_value=on_value, then=then, label="finding lungs")
 
     def cancel(self) -> None:
@@ -212,12 +271,14 @@ class Session:
         if self.ct_layer is not None:
             self.viewer.dims.set_point(self.viewer.dims.ndim - 3, self.ct_layer.data_to_world((z, 0, 0))[0])
 
-    def _on_prediction(self, case: Case, answer: tuple[Run, Any, int, int]) -> None:
+    def _on_prediction(self, case: Case, edits: str, answer: tuple[Run, Any, int, int]) -> None:
         run, batch, seen, wanted = answer
         if case is not self.case:
             return
         self.sync()
         if batch is None:
+            if edits != KEEP_EDITS:
+                self.forget_edits(keep_ticked=edits == KEEP_TICKED)
             case.begin(run)
             return
         case.accept(run, batch)
@@ -274,6 +335,24 @@ class Session:
             self._clean_again = False
             self.settle()
 
+    def forget_edits(self, *, keep_ticked: bool = False) -> int:
+        """Set aside the edits, but those on ticked slices if so wanted; return how many voxels that were."""
+        if self.case is None:
+            return 0
+        self.sync()
+        voxels = self.case.forget_edits(self.case.review.ticked if keep_ticked else None)
+        self.events.hand.emit()
+        return voxels
+
+    def bring_back(self) -> int:
+        """Give back the edits that were set aside last; return how many voxels they set."""
+        if self.case is None:
+            return 0
+        self.sync()
+        voxels = self.case.bring_back()
+        self.events.hand.emit()
+        return voxels
+
     def adopt_mask(self, mask: Mask, *, name: str) -> None:
         """Show a mask made elsewhere, to be corrected."""
         if self.case is not None:
@@ -291,6 +370,9 @@ class Session:
             self.case.take_shown(shown, how)
         if self.mask_layer.data is not self.case.mask:
             self.mask_layer.data = self.case.mask
+        if self.case.hand_version != self._hand_version:
+            self._hand_version = self.case.hand_version
+            self.events.hand.emit()
 
     def _set_aside(self, shown: npt.NDArray[Any]) -> None:
         self.viewer.add_labels(shown.copy(), name=f"{self.mask_layer.name} of another size")
@@ -311,13 +393,61 @@ class Session:
         except ResUNetError as error:
             self.events.failed.emit(error)
             return None
+        if not self.case.review.marks.any() and not self.case.banked:  # which a mask cannot hold
+            self.case.kept()
+            self.events.kept.emit()
         return receipt
+
+    def unsaved_cases(self) -> list[Case]:
+        """Return the cases with work by hand that is in no file yet."""
+        self.sync()
+        return [case for case in self.cases if case.has_unsaved_work]
+
+    def save_case(self, path: Path, case: Case | None = None) -> bool:
+        """Write all that is known of a CT but the CT itself as a case file; return whether that went well.
+
+        Parameters
+        ----------
+        path : Path
+            Ends in .nru.
+        case : Case, optional
+            The open one by default.
+        """
+        case = case or self.case
+        try:
+            if case is None:
+                raise InputError("there is no CT yet: open one first")
+            self.sync()
+            write_case(case.record(), path)
+        except ResUNetError as error:
+            self.events.failed.emit(error)
+            return False
+        case.kept()
+        self.events.kept.emit()
+        return True
+
+    def take_in(self, record: CaseRecord) -> None:
+        """Go on where a record of the open CT was made."""
+        if self.case is None:
+            self.events.failed.emit(InputError(f"open {record.ct.name} first"))
+            return
+        self.show_layers()
+        self.sync()
+        try:
+            self.case.take_in(record)
+        except ResUNetError as error:
+            self.events.failed.emit(error)
+            return
+        self.events.case.emit()
+        self.events.hand.emit()
 
     def close(self) -> None:
         """Stop all work and let go of the viewer; done once, however often it is asked for."""
         if self._is_closed:
             return
         self._is_closed = True
+        for close in self.on_close:
+            close()
         # first of all: the widgets that listen may be gone already
         for signal in (*self.events.signals.values(), *self.correcting.events.signals.values()):
             signal.disconnect()
@@ -371,6 +501,8 @@ class Session:
         self.events.mask.emit()
 
     def _on_stroke(self) -> None:
+        if self.case is not None:
+            self.case.begin_step()
         self.sync()  # at once: each stroke is a change of its own, and an undo of the next does not take it along
         self.events.painted.emit()
 
@@ -390,6 +522,8 @@ class Session:
             )
             if isinstance(volume, Volume) and not is_copy and not self.is_running:
                 self.choose(layer)
+                if RECORD in layer.metadata:
+                    self.take_in(layer.metadata.pop(RECORD))
                 return
 
     def _on_layer_removed(self, event: Any) -> None:

@@ -13,14 +13,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_resunet.editing.journal import Abandoned
+from napari_resunet.errors import InputError
 from napari_resunet.inference.postprocess import lung_voxels
+from napari_resunet.io.case_file import open_case_ct, read_case
 from napari_resunet.io.open_ct import open_ct
+from napari_resunet.record import CaseRecord
 from napari_resunet.settings import InputAnswers, PredictSettings
 from napari_resunet.volume import Run, Volume
 
 
-def reading(path: Path, answers: InputAnswers) -> Iterator[Volume]:
-    yield open_ct(path, answers)
+def reading(path: Path, answers: InputAnswers) -> Iterator[tuple[Volume, CaseRecord | None]]:
+    yield open_ct(path, answers), None
+
+
+def reading_case(path: Path, ct: Path | None) -> Iterator[tuple[Volume, CaseRecord]]:
+    record = read_case(path)
+    yield open_case_ct(path, record, ct), record
+
+
+def recovering(found: Abandoned, known: Volume | None) -> Iterator[tuple[Volume, CaseRecord]]:
+    """Yield the CT of abandoned work, unless it is `known`, and the work."""
+    record = found.record()
+    if known is None and found.ct_path is None:
+        raise InputError(f"{found.ct_name} came from no file; open it again, then recover")
+    yield known or open_ct(found.ct_path, record.ct.answers), record
 
 
 def predicting(

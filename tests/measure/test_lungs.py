@@ -52,6 +52,12 @@ def test_a_mask_without_sides_gives_only_both() -> None:
     assert [f.name for f in lung_figures(*row([-800, -900], [1, 1]))] == ["both"]
 
 
+def test_a_right_lung_alone_is_right_by_the_word_of_who_made_the_mask() -> None:
+    right, left, both = lung_figures(*row([-800, -900], [1, 1]), sides=True)
+    assert (right.voxels, left.voxels, both.voxels) == (2, 0, 2)
+    assert math.isnan(left.mean_hu)
+
+
 def test_a_left_lung_alone_leaves_the_right_one_empty() -> None:
     right, left, _ = lung_figures(*row([-800, -900], [2, 2]))
     assert (right.voxels, right.volume_ml) == (0, 0)

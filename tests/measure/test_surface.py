@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import SimpleITK as sitk  # noqa: N813
 from scipy.spatial.distance import cdist
 
 from napari_resunet.geometry import Geometry
@@ -226,44 +224,3 @@ def test_every_distance_is_that_of_a_search_over_all_pairs(seed: int) -> None:
         there, back = surface_distances_mm(mask, reference, grid)
         np.testing.assert_allclose(there, pairs.min(axis=1), atol=1e-9)
         np.testing.assert_allclose(back, pairs.min(axis=0), atol=1e-9)
-
-
-def itk_distances(mask: Bools, reference: Bools, spacing_mm: tuple[float, float, float]) -> Any:
-    """Both directions by ITK: the distance map of one contour, read at the voxels of the other."""
-    contours = []
-    for part in (mask, reference):
-        # a rim: beyond the border is outside
-        image = sitk.GetImageFromArray(np.pad(part, 1).astype(np.uint8))
-        image.SetSpacing(spacing_mm[::-1])
-        contours.append(sitk.LabelContour(image, fullyConnected=False))
-    maps = [
-        sitk.GetArrayFromImage(
-            sitk.SignedMaurerDistanceMap(contour, squaredDistance=False, useImageSpacing=True)
-        ).clip(min=0)
-        for contour in contours
-    ]
-    first, second = (sitk.GetArrayFromImage(contour) > 0 for contour in contours)
-    return maps[1][first], maps[0][second]
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.5, 0.8, 0.7), (0.6, 3.0, 1.0)])
-def test_itk_finds_the_same_surfaces_and_distances(seed: int, spacing: tuple[float, float, float]) -> None:
-    mask, reference = blobs(0), blobs(seed)
-    ours = surface_distances_mm(mask, reference, straight(mask.shape, spacing))
-    for found, wanted in zip(ours, itk_distances(mask, reference, spacing), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5)  # ITK's map is float32
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.5, 0.8, 0.7)])
-def test_medpy_finds_the_same_means_and_extremes(seed: int, spacing: tuple[float, float, float]) -> None:
-    binary = pytest.importorskip("medpy.metric.binary")
-    mask, reference = blobs(0), blobs(seed)
-    there, back = surface_distances_mm(mask, reference, straight(mask.shape, spacing))
-    assert binary.asd(mask, reference, voxelspacing=spacing) == pytest.approx(there.mean())
-    assert binary.asd(reference, mask, voxelspacing=spacing) == pytest.approx(back.mean())
-    both = np.concatenate([there, back])
-    assert binary.hd(mask, reference, voxelspacing=spacing) == pytest.approx(both.max())
-    # medpy's HD95 is that of both directions together
-    assert binary.hd95(mask, reference, voxelspacing=spacing) == pytest.approx(np.percentile(both, 95))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields as fields_of
 
 from magicgui.widgets import ComboBox, Container, PushButton
@@ -20,10 +21,13 @@ class CorrectPanel(Container):
     ----------
     session : Session
         Does the work.
+    confirm : callable
+        Asks a question and returns whether the user said yes.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, confirm: Callable[[str], bool]) -> None:
         self.session = session
+        self._confirm = confirm
         self.tool = ComboBox(label="Tool", choices=list(TOOLS), tooltip="What to do to the mask.")
         self.tip = text()
         self.choices = {
@@ -35,6 +39,13 @@ class CorrectPanel(Container):
         self.apply = PushButton(text="Apply", tooltip="Change the mask so; one Ctrl+Z takes it back.")
         self.discard = PushButton(text="Discard", tooltip="Leave the mask as it is.")
         self.state = text()
+        self.count = text(tooltip="What you set by hand is kept: no threshold and no run changes it.")
+        self.forget = PushButton(
+            text="Forget my edits…", tooltip="Show the mask as the network has it; asks first."
+        )
+        self.bring_back = PushButton(
+            text="Bring back", tooltip="Give back the edits that were forgotten last; newer ones stay."
+        )
         super().__init__(
             widgets=[
                 fields(self.tool),
@@ -42,6 +53,8 @@ class CorrectPanel(Container):
                 fields(*self.choices.values()),
                 row(self.look, self.apply, self.discard),
                 self.state,
+                self.count,
+                row(self.forget, self.bring_back),
             ],
             labels=False,
         )
@@ -50,8 +63,12 @@ class CorrectPanel(Container):
         self.apply.changed.connect(session.correcting.apply)
         self.discard.changed.connect(session.correcting.discard)
         session.correcting.events.state.connect(self._show_state)
-        session.events.case.connect(self._show_state)
+        session.events.case.connect(self._show_case)
+        session.events.hand.connect(self._show_count)
+        self.forget.changed.connect(self._forget)
+        self.bring_back.changed.connect(session.bring_back)
         self._choose(self.tool.value)
+        self._show_count()
 
     @property
     def settings(self) -> ToolSettings:
@@ -60,6 +77,7 @@ class CorrectPanel(Container):
     def _choose(self, name: str) -> None:
         self.session.correcting.discard()
         self.tip.value = TOOLS[name].tip
+        self.look.text = "Click in picture" if TOOLS[name].needs_click else "Show"
         for option, widget in self.choices.items():
             widget.visible = option in TOOLS[name].uses
         self._show_state()
@@ -78,3 +96,18 @@ class CorrectPanel(Container):
         self.look.enabled = self.session.case is not None
         self.apply.enabled = has_preview
         self.discard.enabled = bool(state)
+
+    def _show_case(self) -> None:
+        self._show_state()
+        self._show_count()
+
+    def _show_count(self) -> None:
+        case = self.session.case
+        added, removed = (0, 0) if case is None else (case.voxels_added, case.voxels_removed)
+        self.count.value = f"Set by hand: {added:,} voxels added, {removed:,} removed"
+        self.forget.enabled = bool(added or removed)
+        self.bring_back.enabled = case is not None and bool(case.banked)
+
+    def _forget(self) -> None:
+        if self._confirm("Forget all voxels set by hand? “Bring back” gives them back."):
+            self.session.forget_edits()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from magicgui.widgets import ComboBox, Container, PushButton
@@ -16,7 +15,6 @@ from napari_resunet.plugin.session import Session
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-WINDOWS_HU = {"Lung": (-1350, 150), "Mediastinum": (-160, 240), "Bone": (-500, 1300)}
 _NO_CT = "Drop a CT into the window: a DICOM folder, NIfTI, TIFF, MetaImage or NRRD. Or open one here."
 
 
@@ -56,10 +54,6 @@ class CtPanel(Container):
         self.are_hu = PushButton(
             text="They are HU", tooltip="The values are right as they are.", visible=False
         )
-        self.windows = [
-            PushButton(text=name, tooltip=f"Show {low} to {high} HU.")
-            for name, (low, high) in WINDOWS_HU.items()
-        ]
         super().__init__(
             widgets=[
                 row(self.open_folder, self.open_file),
@@ -67,7 +61,6 @@ class CtPanel(Container):
                 self.card,
                 self.question,
                 row(self.add_offset, self.are_hu),
-                row(*self.windows),
             ],
             labels=False,
         )
@@ -76,8 +69,6 @@ class CtPanel(Container):
         self.layer.changed.connect(self._choose)
         self.add_offset.changed.connect(self._subtract)
         self.are_hu.changed.connect(self._confirm)
-        for button in self.windows:
-            button.changed.connect(partial(self._set_window, button.text))
         session.events.layers.connect(self._show_layers)
         session.events.case.connect(self._show_case)
         self._show_case()
@@ -95,16 +86,10 @@ class CtPanel(Container):
     def _confirm(self) -> None:
         self.session.answer_hu(0)
 
-    def _set_window(self, name: str, _clicked: bool = True) -> None:
-        if self.session.ct_layer is not None:
-            self.session.ct_layer.contrast_limits = WINDOWS_HU[name]
-
     def _show_case(self) -> None:
         case = self.session.case
         self._show_layers()
         self.card.value = _NO_CT if case is None else "\n".join([describe(case.volume), *case.volume.notes])
-        for button in self.windows:
-            button.enabled = case is not None
         self._show_question()
 
     def _show_layers(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from magicgui.widgets import CheckBox, Container, PushButton
 
 from napari_resunet.plugin.forms import field_widget
-from napari_resunet.plugin.panels.text import text
+from napari_resunet.plugin.panels.text import row, text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import MaskSettings
 
@@ -20,22 +20,34 @@ class ExportPanel(Container):
     ----------
     session : Session
         Does the work.
-    ask_output : callable
-        Opens a dialog with a proposed name and returns the file chosen there, or None.
+    ask_output, ask_case : callable
+        Open a dialog with a proposed name and return the file chosen there, or None.
     """
 
-    def __init__(self, session: Session, *, ask_output: Callable[[str], Path | None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        ask_output: Callable[[str], Path | None],
+        ask_case: Callable[[str], Path | None],
+    ) -> None:
         self.session = session
-        self._ask_output = ask_output
+        self._ask_output, self._ask_case = ask_output, ask_case
         self.split = field_widget(MaskSettings, "split")
         self.probability = CheckBox(text="Probability map too", tooltip="Writes it beside the mask, 0 to 1.")
         self.export = PushButton(
             text="Export mask…", tooltip="NIfTI, TIFF, NRRD or MetaImage, by the ending you give."
         )
+        self.save_case = PushButton(
+            text="Save case…",
+            tooltip="All but the CT in one .nru file: probabilities, edits, ticks. Drop it into napari to go on.",
+        )
         self.receipt = text()
-        super().__init__(widgets=[self.split, self.probability, self.export, self.receipt], labels=False)
+        widgets = [self.split, self.probability, row(self.export, self.save_case), self.receipt]
+        super().__init__(widgets=widgets, labels=False)
         self.split.text = "Label right lung 1 and left lung 2"
         self.export.changed.connect(self._export)
+        self.save_case.changed.connect(self.ask_and_save_case)
         session.events.case.connect(self._show_case)
         self._show_case()
 
@@ -48,10 +60,18 @@ class ExportPanel(Container):
         receipt = self.session.export(path, split=self.split.value, probability=self.probability.value)
         self.receipt.value = "" if receipt is None else str(receipt)
 
+    def ask_and_save_case(self) -> bool:
+        """Ask for a name and save the case; return whether it was saved."""
+        path = None if self.session.case is None else self._ask_case(f"{self._stem()}.nru")
+        if path is None or not self.session.save_case(path):
+            return False
+        self.receipt.value = f"{path}: the case, with {self.session.case.voxels_edited:,} voxels set by hand"
+        return True
+
     def _stem(self) -> str:
         layer = self.session.ct_layer
         return "ct" if layer is None else layer.name.partition(".")[0].removesuffix("_ct").replace(" ", "_")
 
     def _show_case(self) -> None:
-        self.export.enabled = self.session.case is not None
+        self.export.enabled = self.save_case.enabled = self.session.case is not None
         self.receipt.value = ""

@@ -1,20 +1,24 @@
-"""Section 5: the slices the network is least sure of, the most doubtful first."""
+"""Section 5: the slices the network is least sure of, the most doubtful first, and ticks for those looked at."""
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-from magicgui.widgets import Container, PushButton
+from functools import partial
 
-from napari_resunet.measure.doubt import slice_doubt
+import numpy as np
+from magicgui.widgets import CheckBox, Container, PushButton
+from qtpy.QtCore import QTimer
+
+from napari_resunet.plugin.panels.strip import DoubtStrip
 from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.reviewing import Reviewing
 from napari_resunet.plugin.session import Session
 
-_HINT = "Goes through the slices in the order of the network's own doubt."
+_REST_MS = 400  # after the mask has changed
+NEXT, BACK, TICK, FLAG = "N", "Shift-N", "R", "Shift-R"
 
 
 class ReviewPanel(Container):
-    """Goes to the most doubtful slice, the next one, and back.
+    """Goes to the most doubtful slice, the next one, and back; ticks and flags slices.
 
     Parameters
     ----------
@@ -24,52 +28,102 @@ class ReviewPanel(Container):
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.back = PushButton(text="Back", tooltip="The slice before in the order of doubt.")
-        self.next = PushButton(text="Next doubtful slice", tooltip="The next slice in the order of doubt.")
-        self.place = text(_HINT)
-        super().__init__(widgets=[row(self.back, self.next), self.place], labels=False)
-        self._order: list[int] = []
-        self._doubt: npt.NDArray[np.float64] = np.zeros(0)
-        self._position = -1
-        self.back.changed.connect(self._go_back)
-        self.next.changed.connect(self._go_on)
-        session.events.case.connect(self._start_anew)
-        session.events.ran.connect(self._start_anew)
-        self._start_anew()
-
-    def _go_on(self) -> None:
-        self._go(self._position + 1)
-
-    def _go_back(self) -> None:
-        self._go(self._position - 1)
-
-    def _go(self, position: int) -> None:
-        if not self._order:
-            self._rank()
-        if not self._order:
-            self.place.value = "Run the network first: only then it has a doubt."
-            return
-        self._position = min(max(position, 0), len(self._order) - 1)
-        z = self._order[self._position]
-        self.session.show_slice(z)
-        self.place.value = (
-            f"{self._position + 1} of {len(self._order)}: slice {z}, doubt {self._doubt[z]:.2f}"
+        self.reviewing = Reviewing(session)
+        self.strip = DoubtStrip()
+        self.back = PushButton(text="Back", tooltip="The slice before, in the order of doubt (Shift+N).")
+        self.next = PushButton(text="Next doubtful", tooltip="The next slice in the order of doubt (N).")
+        self.tick = PushButton(
+            text="Reviewed", tooltip="You have looked at this slice and its mask is right; go on (R)."
         )
+        self.flag = PushButton(
+            text="Flag", tooltip="To be looked at again; once more takes the flag away (Shift+R)."
+        )
+        self.clear = PushButton(text="Clear", tooltip="Take tick or flag away from this slice.")
+        self.only_open = CheckBox(
+            text="Only slices not reviewed yet", value=True, tooltip="Skip slices you have ticked."
+        )
+        self.place, self.progress = text(), text()
+        widgets = [
+            row(self.back, self.next),
+            row(self.tick, self.flag, self.clear),
+            self.only_open,
+            self.place,
+            self.progress,
+        ]
+        super().__init__(widgets=widgets, labels=False)
+        self.native.layout().insertWidget(0, self.strip)
+        self._rest = QTimer(self.native)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
+        self._rest.timeout.connect(self.reviewing.refresh)
+        self._keys = {NEXT: self.go_on, BACK: self.go_back, TICK: self._tick, FLAG: self.reviewing.flag}
+        self._listen()
+        self._show()
 
-    def _rank(self) -> None:
-        """Order the slices that hold lung in the mask, or lie between two that do, by doubt."""
+    def _listen(self) -> None:
+        session = self.session
+        self.next.changed.connect(self.go_on)
+        self.back.changed.connect(self.go_back)
+        self.tick.changed.connect(self._tick)
+        self.flag.changed.connect(self.reviewing.flag)
+        self.clear.changed.connect(self.reviewing.clear)
+        self.only_open.changed.connect(self._show_place)
+        self.strip.chosen.connect(session.show_slice)
+        self.reviewing.events.changed.connect(self._show)
+        session.events.mask.connect(self._refresh_soon)
+        session.events.hand.connect(self._refresh_soon)
+        session.events.ran.connect(self._refresh_soon)
+        session.viewer.dims.events.current_step.connect(self._show_place)
+        for key, do in self._keys.items():
+            session.viewer.bind_key(key, partial(_do, do), overwrite=True)
+        session.on_close.append(self._let_go)
+
+    def _let_go(self) -> None:
+        self._rest.stop()
+        self.session.viewer.dims.events.current_step.disconnect(self._show_place)
+        for key in self._keys:
+            self.session.viewer.bind_key(key, None, overwrite=True)
+
+    def go_on(self) -> None:
+        """Show the next slice in the order of doubt."""
+        self.reviewing.go(1, only_open=self.only_open.value)
+
+    def go_back(self) -> None:
+        """Show the slice before in the order of doubt."""
+        self.reviewing.go(-1, only_open=self.only_open.value)
+
+    def _tick(self) -> None:
+        self.reviewing.tick(only_open=self.only_open.value)
+
+    def _refresh_soon(self, _said: str = "") -> None:
+        self._rest.start()
+
+    def _show(self) -> None:
+        has_case = self.session.case is not None
+        self.strip.show_slices(self.reviewing.doubt, self.reviewing.states)
+        for button in (self.next, self.back, self.tick, self.flag, self.clear):
+            button.enabled = has_case
+        self.progress.value = self.reviewing.progress
+        self._show_place()
+
+    def _show_place(self, _event: object = None) -> None:
         case = self.session.case
         if case is None or not case.done.any():
+            self.place.value = "Run the network first: only then it has a doubt."
             return
-        spacing, threshold = case.volume.axial_geometry.spacing_mm, case.settings.threshold
-        doubt = slice_doubt(case.probability, threshold=threshold, spacing_mm=spacing, done=case.done)
-        holds_lung = case.mask.any(axis=(1, 2))
-        # gas in the bowel, which clean-up has removed, would stand first in line
-        near_lung = holds_lung | np.roll(holds_lung, 1) & np.roll(holds_lung, -1)
-        self._doubt = np.where(near_lung, np.nan_to_num(doubt.total), 0)
-        self._order = [int(z) for z in np.argsort(-self._doubt, kind="stable") if self._doubt[z] > 0]
+        z = self.session.slice_in_view
+        self.strip.show_slice(z)
+        order = self.reviewing.order(only_open=self.only_open.value)
+        place = self.reviewing.place_in(order)
+        words = f"Slice {z}"
+        if not np.isnan(self.reviewing.doubt[z]):
+            words += f", doubt {self.reviewing.doubt[z]:.2f}"
+        if place is not None:
+            words += f", {place + 1} of {len(order)} by doubt"
+        elif not order and self.reviewing.matters.any():
+            words += "; no slice is left to look at"
+        self.place.value = words
 
-    def _start_anew(self, _said: str = "") -> None:
-        self._order, self._position = [], -1
-        self.place.value = _HINT
-        self.next.enabled = self.back.enabled = self.session.case is not None
+
+def _do(do, _viewer: object) -> None:
+    do()

@@ -12,7 +12,7 @@ from napari_resunet.model.card import builtin_models, read_card
 from napari_resunet.plugin.forms import field_widget
 from napari_resunet.plugin.panels.text import fields, row, text
 from napari_resunet.plugin.session import Session
-from napari_resunet.settings import PredictSettings
+from napari_resunet.settings import KEEP_EDITS, KEEP_TICKED, PredictSettings, RunSettings
 
 OTHER_FILE = "weights file…"
 ALL, IN_VIEW, RANGE = "all", "the one in view", "from … to …"
@@ -27,11 +27,19 @@ class SegmentPanel(Container):
         Does the work.
     ask_weights : callable
         Opens a dialog and returns the weights file chosen there, or None.
+    confirm : callable
+        Asks a question and returns whether the user said yes.
     """
 
-    def __init__(self, session: Session, *, ask_weights: Callable[[], Path | None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        ask_weights: Callable[[], Path | None],
+        confirm: Callable[[str], bool],
+    ) -> None:
         self.session = session
-        self._ask_weights = ask_weights
+        self._ask_weights, self._confirm = ask_weights, confirm
         self._last_model = builtin_models()[0]
         tip = "A built-in model, or weights of your own. What the model has learnt stands below."
         self.model = ComboBox(
@@ -47,6 +55,7 @@ class SegmentPanel(Container):
             label="from", min=0, max=0, tooltip="First axial slice, counted from the lowest."
         )
         self.last = SpinBox(label="to", min=0, max=0, tooltip="Last axial slice.")
+        self.edits = field_widget(RunSettings, "edits")
         self.start = PushButton(text="Run", tooltip="Find the lungs, beginning at the slice in view.")
         self.stop = PushButton(
             text="Cancel", tooltip="Stop; finished slices stay, and the next run goes on from there."
@@ -57,7 +66,7 @@ class SegmentPanel(Container):
             widgets=[
                 fields(self.model),
                 self.model_card,
-                fields(self.device, self.grid, self.slices, self.first, self.last),
+                fields(self.device, self.grid, self.slices, self.first, self.last, self.edits),
                 row(self.start, self.stop),
                 self.bar,
                 self.status,
@@ -72,6 +81,7 @@ class SegmentPanel(Container):
         session.events.running.connect(self._show_running)
         session.events.progress.connect(self._show_progress)
         session.events.ran.connect(self._say)
+        session.events.hand.connect(self._show_edits)
         self._show_card()
         self._show_range()
         self._show_case()
@@ -93,7 +103,15 @@ class SegmentPanel(Container):
         return None
 
     def _run(self) -> None:
-        self.session.run(self.settings, self.chosen_slices)
+        edits = self.edits.value
+        if edits != KEEP_EDITS and not self._confirm(self._question(edits)):
+            return
+        self.edits.value = KEEP_EDITS  # whoever forgets edits says so each time
+        self.session.run(self.settings, self.chosen_slices, edits=edits)
+
+    def _question(self, edits: str) -> str:
+        which = "on slices you have not ticked " if edits == KEEP_TICKED else ""
+        return f"Forget the voxels set by hand {which}and run? “Bring back” under Correct gives them back."
 
     def _choose_model(self, name: str) -> None:
         if name == OTHER_FILE:
@@ -131,6 +149,11 @@ class SegmentPanel(Container):
         if case is not None:
             self.first.max = self.last.max = len(case.done) - 1
             self.last.value = len(case.done) - 1
+        self._show_edits()
+
+    def _show_edits(self) -> None:
+        case = self.session.case
+        self.edits.visible = case is not None and bool(case.edited.any())
 
     def _show_running(self, running: bool) -> None:
         self.start.enabled = not running and self.session.case is not None

@@ -1,0 +1,67 @@
+"""Above the sections: work that a crash has left, to be recovered or let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from magicgui.widgets import Container, PushButton
+
+from napari_resunet.editing.journal import Abandoned, abandoned
+from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.session import Session
+
+
+class RecoverPanel(Container):
+    """Offers what was found in the journal, one piece of work after the other; not there if there is none.
+
+    Parameters
+    ----------
+    session : Session
+        Takes the work in.
+    root : Path
+        The folder of all journals.
+    confirm : callable
+        Asks a question and returns whether the user said yes.
+    """
+
+    def __init__(self, session: Session, root: Path, *, confirm: Callable[[str], bool]) -> None:
+        self.session = session
+        self._confirm = confirm
+        self._offers: list[Abandoned] = abandoned(root)
+        self.words = text()
+        self.recover = PushButton(text="Recover", tooltip="Open the CT and go on where it ended.")
+        self.discard = PushButton(text="Discard…", tooltip="Let this work go; asks first.")
+        super().__init__(widgets=[self.words, row(self.recover, self.discard)], labels=False)
+        self.recover.changed.connect(self._recover)
+        self.discard.changed.connect(self._discard)
+        session.events.recovered.connect(self._note_recovered)
+        session.on_close.append(self._let_go)
+        self._show()
+
+    def _show(self) -> None:
+        self.visible = bool(self._offers)
+        if self._offers:
+            found = self._offers[0]
+            when = found.when.strftime("%H:%M on %d %b %Y")
+            what = found.refusal or f"{found.edited_slices} edited slices of {found.ct_name}, {when}"
+            self.words.value = f"Unsaved work was found: {what}."
+            self.recover.enabled = not found.refusal
+
+    def _recover(self) -> None:
+        self.session.recover(self._offers[0])
+
+    def _note_recovered(self, found: Abandoned) -> None:
+        """The journal of this window holds that work now."""
+        self._offers.remove(found)
+        self._show()
+
+    def _discard(self) -> None:
+        if self._confirm(f"Discard these edits of {self._offers[0].ct_name} for good?"):
+            self._offers.pop(0).discard()
+            self._show()
+
+    def _let_go(self) -> None:
+        for found in self._offers:
+            found.release()
+        self._offers = []

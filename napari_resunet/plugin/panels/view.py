@@ -1,0 +1,103 @@
+"""How the CT and the mask are shown: HU window, outline, surface, orthogonal views."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from magicgui.widgets import CheckBox, Container, PushButton
+
+from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.session import Session
+from napari_resunet.plugin.viewing import DRAG_KEY, WINDOWS_HU, Viewing, has_orthogonal_views
+
+_SURFACE = "3-D surface", "Show the mask as it is now as a surface in 3-D."
+_STOP = "Stop", "Stop building the surface."
+_SLICES = "Back to slices", "Remove the surface; the slices are shown as they were."
+_ORTHOGONAL = "Show or hide the coronal and the sagittal view."
+_NO_ORTHOGONAL = (
+    "Needs the plugin napari-orthogonal-views: install it with napari's Plugins menu, "
+    "or with “pip install napari-orthogonal-views”, and start napari again."
+)
+
+
+class ViewPanel(Container):
+    """Chooses how the CT and the mask are shown.
+
+    Parameters
+    ----------
+    session : Session
+        Whose CT and mask are shown.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.viewing = Viewing(session)
+        self.windows = [
+            PushButton(text=name, tooltip=f"Show {low:g} to {high:g} HU.")
+            for name, (low, high) in WINDOWS_HU.items()
+        ]
+        self.window = text(tooltip="Centre (C) and width (W) of the window in HU.")
+        self.drag = CheckBox(
+            text=f"Drag to set the window ({DRAG_KEY})",
+            tooltip=f"Drag in the picture: right is wider, left narrower, up brighter, down darker; key {DRAG_KEY}.",
+        )
+        self.outline = CheckBox(text="Outline", tooltip="Show the mask as an outline, not filled.")
+        self.surface = PushButton()
+        self.orthogonal = PushButton(text="Orthogonal views", tooltip=_ORTHOGONAL)
+        self.state = text()
+        super().__init__(
+            widgets=[
+                row(*self.windows),
+                self.drag,
+                self.window,
+                self.outline,
+                row(self.surface, self.orthogonal),
+                self.state,
+            ],
+            labels=False,
+        )
+        for button in self.windows:
+            button.changed.connect(partial(self._set_window, button.text))
+        self.drag.changed.connect(self.viewing.drag_window)
+        self.outline.changed.connect(self.viewing.show_outline)
+        self.surface.changed.connect(self.viewing.toggle_surface)
+        self.orthogonal.changed.connect(self.viewing.toggle_orthogonal_views)
+        self.viewing.events.window.connect(self._show_window)
+        self.viewing.events.drag.connect(self._show_drag)
+        self.viewing.events.outline.connect(self._show_outline)
+        self.viewing.events.surface.connect(self._show_surface)
+        session.events.case.connect(self._show_case)
+        self._show_case()
+
+    def _set_window(self, name: str) -> None:
+        self.viewing.set_window(WINDOWS_HU[name])
+
+    def _show_window(self, window: str) -> None:
+        self.window.value = window
+
+    def _show_drag(self, on: bool) -> None:
+        with self.drag.changed.blocked():
+            self.drag.value = on
+
+    def _show_outline(self, on: bool) -> None:
+        with self.outline.changed.blocked():
+            self.outline.value = on
+
+    def _show_surface(self, said: str) -> None:
+        self.state.value = said
+        if self.viewing.surface_layer is not None:
+            self.surface.text, self.surface.tooltip = _SLICES
+        elif not self.viewing.is_idle:
+            self.surface.text, self.surface.tooltip = _STOP
+        else:
+            self.surface.text, self.surface.tooltip = _SURFACE
+
+    def _show_case(self) -> None:
+        has_ct = self.session.case is not None
+        for widget in (*self.windows, self.drag, self.outline, self.surface):
+            widget.enabled = has_ct
+        self.orthogonal.enabled = has_ct and has_orthogonal_views()
+        self.orthogonal.tooltip = _ORTHOGONAL if has_orthogonal_views() else _NO_ORTHOGONAL
+        self._show_window(self.viewing.window)
+        self._show_outline(self.viewing.is_outline)
+        self._show_surface("")

@@ -1,0 +1,31 @@
+"""A part of the widget that folds."""
+
+from __future__ import annotations
+
+from qtpy.QtGui import QIcon
+from qtpy.QtWidgets import QWidget
+from superqt import QCollapsible
+
+
+class Section(QCollapsible):
+    """A title with an arrow, and what it shows or hides.
+
+    Parameters
+    ----------
+    title : str
+        Always shown.
+    content : QWidget
+        Shown when it is unfolded.
+    """
+
+    def __init__(self, title: str, content: QWidget) -> None:
+        # the arrow is text, which follows the theme; an icon would be drawn black on black
+        super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
+        self._title = title
+        self.content().layout().setContentsMargins(2, 0, 2, 0)
+        self.addWidget(content)
+        self.toggled.connect(self._show_arrow)
+        self._show_arrow(False)
+
+    def _show_arrow(self, is_open: bool) -> None:
+        self.setText(f"{'▾' if is_open else '▸'}  {self._title}")
