@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal, SignalGroup
 
+from napari_resunet.editing.adding_up import put_adopted, refuse_no_mask
 from napari_resunet.editing.correction import changed_by_hand, compose, stated_by
 from napari_resunet.editing.history import EditHistory
 from napari_resunet.editing.review import Review
@@ -285,6 +286,10 @@ class Case:
         self._edits_became_others(edits)
         return edits.voxels()
 
+    def set_split(self, split: bool) -> None:
+        """Say whether the mask that comes out tells right from left; no voxel changes."""
+        self.settings = replace(self.settings, split=split)
+
     def swap_sides(self) -> None:
         """Label right and left the other way round from now on, by the user's word."""
         self.settings = replace(self.settings, swap_sides=not self.settings.swap_sides)
@@ -366,8 +371,7 @@ class Case:
         self.absorb_edits()
         if not self._is_settled:
             self.settle()
-        if not self.mask.any() and not self.done.any() and not self.edited.any():
-            raise InputError("there is no mask yet: run the network, or paint one")
+        refuse_no_mask(self.mask, done=self.done, edited=bool(self.edited.any()))
         return self.as_mask(self.mask, split=split)
 
     def as_mask(self, shown: npt.NDArray[np.integer], *, split: bool | None = None) -> Mask:
@@ -467,8 +471,9 @@ class Case:
     # ---- how it adds up
 
     def _keep_adopted(self, z: int) -> None:
-        if self._adopted is not None and not self.done[z]:
-            self.automatic[z] = self._adopted[z]
+        if self._adopted is not None:
+            part = slice(z, z + 1)
+            put_adopted(self._adopted[part], self.automatic[part], done=self.done[part])
 
     def _lungs(self, part: slice, *, clean: bool) -> Bools:
         return lung_voxels(self.probability[part], threshold=self.settings.threshold, clean=clean)

@@ -164,6 +164,9 @@ def segment(
     threshold: Annotated[float, _option(MaskSettings, "threshold")] = MaskSettings.threshold,
     clean: Annotated[bool, _option(MaskSettings, "clean", "--clean/--no-clean")] = MaskSettings.clean,
     split: Annotated[bool, _option(MaskSettings, "split", "--split/--no-split")] = MaskSettings.split,
+    swap_sides: Annotated[
+        bool, _option(MaskSettings, "swap_sides", "--swap-sides")
+    ] = MaskSettings.swap_sides,
     slices: Annotated[
         str | None,
         typer.Option(metavar="A:B", help="Axial slices to run, counted from the lowest, B not included."),
@@ -182,7 +185,9 @@ def segment(
         source,
         output,
         predict_settings=_settings(PredictSettings, model=model, device=device.value, grid=grid),
-        mask_settings=_settings(MaskSettings, threshold=threshold, clean=clean, split=split),
+        mask_settings=_settings(
+            MaskSettings, threshold=threshold, clean=clean, split=split, swap_sides=swap_sides
+        ),
         answers=InputAnswers(_spacing(spacing), series, hu_offset),
         slices=_slices(slices),
         probability=probability,
@@ -258,11 +263,17 @@ def evaluate(
     mask: Annotated[Path, typer.Argument(metavar="MASK")],
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE")],
     table: Annotated[Path | None, typer.Option("--csv", help="Add the result to this table.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare a mask with a reference on the same grid: Dice, IoU, surface distances in mm, volumes in ml."""
     from napari_resunet import workflows
+    from napari_resunet.io import table as tables
 
-    for lung, found in workflows.evaluate_files(mask, reference, table).items():
+    results = workflows.evaluate_files(mask, reference, table)
+    if as_json:
+        print(tables.as_json(workflows.agreement_rows(mask, reference, results)), end="")
+        return
+    for lung, found in results.items():
         overlap = f"Dice {found.dice:.4f}, IoU {found.iou:.4f}, NSD at 2 mm {found.nsd_2mm:.4f}"
         surfaces = f"HD95 {found.hd95_mm:.2f} mm, ASSD {found.assd_mm:.2f} mm"
         print(
@@ -275,17 +286,22 @@ def measure(
     source: Source,
     mask: Annotated[Path, typer.Argument(metavar="MASK", help="A mask of this CT.")],
     table: Annotated[Path | None, typer.Option("--csv", help="Add the figures to this table.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     spacing: SpacingOption = None,
     series: SeriesOption = None,
     hu_offset: OffsetOption = None,
 ) -> None:
     """Measure the lungs: ml, mean and 15th percentile of HU, share of emphysema-like voxels, right, left and both."""
     from napari_resunet import workflows
+    from napari_resunet.io import table as tables
 
     answers = InputAnswers(_spacing(spacing), series, hu_offset)
     figures = workflows.measure_files(
         source, mask, table, answers=answers, read_track=_show_progress("reading")
     )
+    if as_json:
+        print(tables.as_json(workflows.figure_rows(source, mask, figures)), end="")
+        return
     for lung in figures:
         print(f"{lung.name}: {lung}")
 
@@ -395,10 +411,13 @@ def view(
 
 
 def _view_case(context: typer.Context, case: Path, ct: Path | None) -> None:
-    from napari_resunet.io.case_file import find_case_ct, read_case
+    """Open a case on its CT, which is read here as well: another one is refused before there is a window."""
+    from napari_resunet.io.case_file import find_case_ct, open_case_ct, read_case
 
     record = read_case(case)
-    context.obj(find_case_ct(case, record, ct), answers=record.ct.answers, record=record)
+    found = find_case_ct(case, record, ct)
+    open_case_ct(case, record, found, _show_progress("reading"))
+    context.obj(found, answers=record.ct.answers, record=record)
 
 
 def _print_version(asked: bool) -> None:

@@ -21,6 +21,26 @@ class SpacingUnknownError(GeometryError):
     """The file does not say how large its voxels are; the user has to."""
 
 
+class CtMissingError(InputError):
+    """The CT of a case is not where it is looked for; the user has to say where it is.
+
+    Parameters
+    ----------
+    message : str
+        For the user.
+    is_folder : bool
+        Whether it is the folder of a DICOM series.
+    """
+
+    def __init__(self, message: str, *, is_folder: bool) -> None:
+        super().__init__(message)
+        self.is_folder = is_folder
+
+
+class NewerFormatError(InputError):
+    """A case file is of a later version of this program."""
+
+
 class CheckpointError(InputError):
     """A weights file is not what it has to be."""
 

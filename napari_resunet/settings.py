@@ -58,11 +58,14 @@ class InputAnswers:
         SeriesInstanceUID, or the end of it, for a folder that holds several.
     hu_offset : float, optional
         To be added to every value so that it is HU; giving one, 0 included, says that the result is HU.
+    accept_gaps : bool
+        Whether to read a DICOM series whose slices are not evenly spaced, or of which some are missing.
     """
 
     spacing_mm: tuple[float, float, float] | None = None
     series: str | None = None
     hu_offset: float | None = None
+    accept_gaps: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from napari_resunet.io.export import MASK_ENDINGS, PROBABILITY_ENDINGS, require_
 from napari_resunet.io.files import Receipt, read_mask, write_mask, write_probability
 from napari_resunet.io.open_ct import open_ct
 from napari_resunet.io.regular_file import sha256_of
+from napari_resunet.io.table import append_rows
 from napari_resunet.measure.agreement import Agreement, evaluate
 from napari_resunet.measure.lungs import LungFigures, lung_figures
 from napari_resunet.model.card import RESEARCH_ONLY
@@ -182,8 +182,14 @@ def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> di
     """
     results = evaluate(read_mask(mask), read_mask(reference))
     if table is not None:
-        _append_rows(table, [_row(mask, reference, lung, agreement) for lung, agreement in results.items()])
+        append_rows(table, agreement_rows(mask, reference, results))
     return results
+
+
+def agreement_rows(mask: Path, reference: Path, results: Mapping[str, Agreement]) -> list[dict[str, Any]]:
+    """Return a row for each lung, for a table."""
+    names = {"mask": mask.name, "reference": reference.name}
+    return [{**names, "lung": lung, **asdict(agreement)} for lung, agreement in results.items()]
 
 
 def measure_files(
@@ -203,18 +209,13 @@ def measure_files(
     """
     figures = lung_figures(open_ct(source, answers, read_track), read_mask(mask))
     if table is not None:
-        _append_rows(
-            table, [{"ct": source.name, "mask": mask.name, **_rounded(asdict(lung))} for lung in figures]
-        )
+        append_rows(table, figure_rows(source, mask, figures))
     return figures
 
 
-def _row(mask: Path, reference: Path, lung: str, agreement: Agreement) -> dict[str, Any]:
-    return {"mask": mask.name, "reference": reference.name, "lung": lung, **_rounded(asdict(agreement))}
-
-
-def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
-    return {name: round(value, 6) if isinstance(value, float) else value for name, value in figures.items()}
+def figure_rows(source: Path, mask: Path, figures: Sequence[LungFigures]) -> list[dict[str, Any]]:
+    """Return a row for each lung, for a table."""
+    return [{"ct": source.name, "mask": mask.name, **asdict(lung)} for lung in figures]
 
 
 def demo(
@@ -323,15 +324,3 @@ def read_texts(path: Path) -> dict[str, Any]:
     if not isinstance(texts, dict) or set(texts) - known:
         raise InputError(f"{path} must be a JSON object with some of: {', '.join(sorted(known))}")
     return texts
-
-
-def _append_rows(table: Path, rows: list[dict[str, Any]]) -> None:
-    is_new = not table.exists()
-    try:
-        with table.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            if is_new:
-                writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise OutputError(f"{table} cannot be written: {error.strerror}; choose another file") from error

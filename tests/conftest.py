@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from outcomes import outcome, pytest_terminal_summary
 
 from napari_resunet.phantom import Phantom, make_phantom
+
+__all__ = ["outcome", "pytest_terminal_summary"]  # found by pytest
 
 ROOT = Path(__file__).parent.parent
 

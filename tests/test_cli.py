@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 
 import napari_resunet as nru
 from napari_resunet import cli
+from napari_resunet.case import Case
 from napari_resunet.geometry import Geometry
+from napari_resunet.io.case_file import write_case
 from napari_resunet.io.dicom_series import write_ct_series
+from napari_resunet.io.open_ct import open_ct
 from napari_resunet.settings import InputAnswers
 from napari_resunet.volume import Mask
 
@@ -55,7 +59,12 @@ def test_segment_writes_the_mask_its_sidecar_and_one_line(
     assert out.count("\n") == 1
     assert "same grid as ct" in out
     sidecar = json.loads((tmp_path / "lungs.json").read_text())
-    assert sidecar["history"]["mask"] == {"clean": True, "split": False, "threshold": 0.5}
+    assert sidecar["history"]["mask"] == {
+        "clean": True,
+        "split": False,
+        "swap_sides": False,
+        "threshold": 0.5,
+    }
     assert sidecar["history"]["run"]["device"] == "cpu"
 
 
@@ -221,6 +230,145 @@ def test_view_opens_the_window_with_the_ct_the_mask_and_the_answers(command, win
     assert command("view", "ct.tif", "--mask", "m.tif", "--spacing", "5,1,1", "--hu-offset", "-1024") == 0
     answers = InputAnswers(spacing_mm=(5, 1, 1), hu_offset=-1024)
     assert window.opened == [((Path("ct.tif"),), {"mask": Path("m.tif"), "answers": answers})]
+
+
+@pytest.fixture
+def saved(chest, dicom: Path, tmp_path: Path) -> Path:
+    """A case file beside its CT: the lungs painted by hand on two slices, one of them ticked."""
+    shutil.copytree(dicom, tmp_path / "ct")
+    case = Case(open_ct(tmp_path / "ct", InputAnswers(hu_offset=0.0)))
+    truth = case.volume.geometry.to_axial.apply(chest.mask.array) > 0
+    case.mask[12:14] = truth[12:14]
+    case.tick(12)
+    write_case(case.record(), tmp_path / "case.nru")
+    return tmp_path / "case.nru"
+
+
+def test_export_writes_the_mask_of_a_case_file_its_sidecar_and_one_line(
+    command, saved: Path, tmp_path: Path, capsys
+) -> None:
+    shutil.rmtree(tmp_path / "ct")  # not needed
+    output, probability = tmp_path / "lungs.nii.gz", tmp_path / "p.nii.gz"
+    assert command("export", saved, "-o", output, "--split", "--probability", probability) == 0
+    out, err = capsys.readouterr()
+    voxels = np.count_nonzero(nru.read_mask(output).array)
+    assert out.startswith(f"{output}: {voxels:,} voxels, ")
+    assert out.endswith("same grid as ct\n")
+    assert err == ""
+    assert set(np.unique(nru.read_mask(output).array)) == {0, 1, 2}
+    history = json.loads((tmp_path / "lungs.json").read_text())["history"]
+    assert history["voxels_edited_by_hand"] == voxels > 1000
+    assert history["mask"]["split"]
+    assert probability.exists()
+
+
+def test_export_says_when_it_replaces_a_file_and_when_the_mask_is_empty(
+    command, chest, saved: Path, tmp_path: Path, capsys
+) -> None:
+    case = Case(chest.volume)
+    case.mask[3, 3, 3] = 1
+    case.absorb_edits()
+    case.mask[3, 3, 3] = 0
+    case.done[3] = True
+    write_case(case.record(), tmp_path / "empty.nru")
+    assert command("export", saved, "-o", tmp_path / "m.tif") == 0
+    assert command("export", tmp_path / "empty.nru", "-o", tmp_path / "m.tif") == 0
+    err = capsys.readouterr().err
+    assert err == "note: an older m.tif was replaced\nnote: the mask is empty\n"
+
+
+def test_info_tells_what_a_case_file_holds(command, saved: Path, capsys) -> None:
+    assert command("info", saved, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["content"] == "a case"
+    assert facts["ct"]["name"] == "ct"
+    assert facts["ct"]["format"] == "DICOM"
+    assert len(facts["ct"]["sha256"]) == 64
+    assert facts["answers"] == {"spacing_mm": None, "series": None, "hu_offset": 0.0}
+    assert facts["shape (z, y, x)"] == [28, 96, 96]
+    assert facts["run"] is None
+    assert facts["mask"]["threshold"] == 0.5
+    counts = ("slices", "slices_run", "slices_edited", "slices_reviewed", "slices_flagged")
+    assert [facts[name] for name in counts] == [28, 0, 2, 1, 0]
+    assert facts["voxels_edited_by_hand"] > 1000
+    assert facts["saved"].endswith("+00:00")
+    assert command("info", saved) == 0
+    assert "content: a case\n" in capsys.readouterr().out
+
+
+@pytest.fixture
+def display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":7")
+
+
+def test_view_opens_a_case_file_on_the_ct_beside_it_with_the_answers_it_was_made_with(
+    command, window, display, saved: Path, tmp_path: Path
+) -> None:
+    assert command("view", saved) == 0
+    (((source,), options),) = window.opened
+    assert source == tmp_path / "ct"
+    assert options["answers"] == InputAnswers(hu_offset=0.0)
+    assert options["record"].edits.slices.tolist() == [12, 13]
+    assert set(options) == {"answers", "record"}
+
+
+def test_view_opens_a_case_file_on_a_ct_elsewhere(
+    command, window, display, saved: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ct").rename(tmp_path / "moved")
+    assert command("view", saved, "--ct", tmp_path / "moved") == 0
+    assert window.opened[0][0] == (tmp_path / "moved",)
+
+
+def test_view_refuses_another_ct_before_there_is_a_window(
+    command, window, display, chest, saved: Path, tmp_path: Path, capsys
+) -> None:
+    nib.save(nib.Nifti1Image(chest.volume.array.T, chest.volume.geometry.ras_affine), tmp_path / "other.nii")
+    assert command("view", saved, "--ct", tmp_path / "other.nii") == 3
+    err = capsys.readouterr().err
+    assert err.startswith("error: case.nru was made on ct (SHA-256 ")
+    assert ", other.nii (SHA-256 " in err
+    assert err.endswith("is another CT; give ct\n")
+    assert not window.opened
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["view", "{case}"], 3, "case.nru needs its CT ct, which is not beside it in"),
+        (["view", "{case}", "--ct", "none"], 3, "case.nru needs its CT none, which is not there"),
+        (["view", "{case}", "--mask", "m.tif"], 2, "give nothing but --ct"),
+        (["view", "{case}", "--spacing", "1,1,1"], 2, "give nothing but --ct"),
+        (["view", "ct.tif", "--ct", "ct"], 2, "INPUT is none"),
+        (["view", "{damaged}"], 3, "damaged.nru is truncated or damaged"),
+        (["info", "{damaged}"], 3, "damaged.nru is truncated or damaged"),
+        (["export", "{damaged}", "-o", "m.nii.gz"], 3, "damaged.nru is truncated or damaged"),
+        (["export", "none.nru", "-o", "m.nii.gz"], 3, "none.nru cannot be opened"),
+        (["export", "{case}"], 2, "--output"),
+        (["export", "{case}", "-o", "m.jpg"], 4, "m.jpg"),
+        (
+            ["export", "{case}", "-o", "m.nii.gz", "--probability", "no/p.nii"],
+            4,
+            "no does not exist; create it",
+        ),
+    ],
+)
+def test_what_cannot_be_done_with_a_case_file_gives_one_line_and_an_exit_code(
+    command, window, display, saved: Path, tmp_path: Path, monkeypatch, capsys, arguments, code, message
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ct").rename(tmp_path / "away")
+    damaged = tmp_path / "damaged.nru"
+    damaged.write_bytes(saved.read_bytes()[:500])
+    assert command(*(a.format(case=saved, damaged=damaged) for a in arguments)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in " ".join(err.replace("│", " ").split())
+    if code in (3, 4):
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+    assert not window.opened
+    assert not list(tmp_path.glob("m.*"))
 
 
 def test_the_demo_does_the_whole_job_and_finds_the_lungs(command, window, tmp_path: Path, capsys) -> None:

@@ -40,6 +40,7 @@ HOMES = {
     "highdicom": {"io"},
     "filelock": {"editing"},
     "platformdirs": {"editing"},
+    "pydantic": {"io"},
     "skimage": {"imaging"},
     "pyqtgraph": {"plugin"},
     "cc3d": {"imaging"},

@@ -19,14 +19,23 @@ Floats = npt.NDArray[np.float64]
 _BEYOND_OUTLINE = 0.25
 
 
+# How far from what a hand has set the slices in between may change: far enough for an outline to move over.
+_REACH_MM = 10.0
+
+
 def fill_between(
-    mask: Labels, edited_slices: Sequence[int], *, spacing_mm: tuple[float, float, float]
+    mask: Labels,
+    edited_slices: Sequence[int],
+    *,
+    spacing_mm: tuple[float, float, float],
+    edited: Bools | None = None,
 ) -> Bools:
     """Draw the slices between edited ones by letting one outline turn into the next.
 
     Between two neighbouring edited slices the depth below the outline, in mm within the slice, goes over linearly
-    from one to the other; what is below the outline is lung (shape-based interpolation). Nothing else counts: what
-    was there between the two is replaced.
+    from one to the other; what is below the outline is lung (shape-based interpolation). What was there between the two
+    is replaced: all of it, or only within 10 mm of what a hand has `edited` on either slice, so that a correction is
+    carried on and the rest stays as the network found it.
 
     - Edited slices, and all below the first and above the last of them, stay as they are.
     - Next to an empty slice the shape shrinks, and is gone half-way. Between two empty slices all is empty.
@@ -40,6 +49,8 @@ def fill_between(
         In any order, at least two different ones.
     spacing_mm : tuple of float
         Along (z, y, x).
+    edited : (z, y, x) array of bool, optional
+        Voxels that a hand has set.
 
     Returns
     -------
@@ -50,16 +61,18 @@ def fill_between(
     InputError
         If fewer than two slices are given, or one that is not there.
     """
-    edited = sorted({slice_in(mask.shape, z) for z in edited_slices})
-    if len(edited) < 2:
+    slices = sorted({slice_in(mask.shape, z) for z in edited_slices})
+    if len(slices) < 2:
         raise InputError(
-            f"filling needs at least 2 edited slices, there {'is 1' if edited else 'are 0'}; "
+            f"filling needs at least 2 edited slices, there {'is 1' if slices else 'are 0'}; "
             "correct the lung on another slice, with some slices in between"
         )
     filled = mask > 0
-    for first, last in pairwise(edited):
+    for first, last in pairwise(slices):
         if last - first > 1:
-            filled[first + 1 : last] = _between(filled[first], filled[last], last - first, spacing_mm[1:])
+            between = _between(filled[first], filled[last], last - first, spacing_mm[1:])
+            where = True if edited is None else _near(edited[first] | edited[last], spacing_mm[1:])
+            np.copyto(filled[first + 1 : last], between, where=where)
     return filled
 
 
@@ -84,6 +97,14 @@ def depth_mm(shape: Bools, *, spacing_mm: tuple[float, float]) -> Floats:
         diagonal = float(np.hypot(*np.multiply(shape.shape, spacing_mm)))
         return np.full(shape.shape, diagonal if shape.all() else -diagonal)
     return _to_outline(shape, spacing_mm) - _to_outline(~shape, spacing_mm)
+
+
+def _near(edited: Bools, spacing_mm: tuple[float, float]) -> Bools:
+    """Return the pixels of a slice that lie within reach of those that a hand has set."""
+    if not edited.any():
+        return edited
+    near: Bools = ndimage.distance_transform_edt(~edited, sampling=spacing_mm) <= _REACH_MM
+    return near
 
 
 def _between(first: Bools, last: Bools, steps: int, spacing_mm: tuple[float, float]) -> Bools:

@@ -31,9 +31,9 @@ from napari_resunet.editing.journal_folder import (
     remove,
     remove_files,
 )
-from napari_resunet.errors import InputError, OutputError
+from napari_resunet.errors import InputError, NewerFormatError, OutputError
 from napari_resunet.io.case_file import StoredCase, read_stored_case, write_case
-from napari_resunet.io.case_text import JournalPart, NewerFormatError
+from napari_resunet.io.case_text import JournalPart
 from napari_resunet.record import CaseRecord, CtReference, SliceEdits
 
 _DAY_S = 86_400.0

@@ -78,7 +78,7 @@ def read_owner(folder: Path) -> dict[str, str]:
     except (OSError, ValueError):
         owner = {}
     known = owner if isinstance(owner, dict) else {}
-    return {name: str(known.get(name, "")) for name in ("ct_name", "ct_sha256", "ct_path")}
+    return {name: str(known.get(name) or "") for name in ("ct_name", "ct_sha256", "ct_path")}
 
 
 def last_change(folder: Path) -> float:

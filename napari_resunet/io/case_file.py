@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_resunet.errors import InputError, OutputError
+from napari_resunet.errors import CtMissingError, InputError, OutputError
 from napari_resunet.io.array_zip import (
     Arrays,
     Layout,
@@ -109,13 +109,17 @@ def find_case_ct(path: Path, record: CaseRecord, ct: Path | None = None) -> Path
 
     Raises
     ------
-    InputError
+    CtMissingError
         If it is not there.
     """
     found = ct or path.parent / record.ct.name
     if not found.exists():
         where = "which is not there" if ct else f"which is not beside it in {path.absolute().parent}"
-        raise InputError(f"{path.name} needs its CT {found.name}, {where}; say where it is (--ct PATH)")
+        raise CtMissingError(
+            f"{path.name} needs its CT {found.name}, {where}; say where it is: --ct PATH, or open the case "
+            "with “Open file…” of the widget, which asks",
+            is_folder=record.ct.format == "DICOM",
+        )
     return found
 
 
@@ -133,7 +137,7 @@ def refuse_other_ct(volume: Volume, record: CaseRecord, *, what: str = "the case
     name = volume.source.path.name if volume.source else given.name
     if given.sha256 != made_on.sha256:
         was = f"{what} was made on {made_on.name} (SHA-256 {made_on.sha256[:12]}…)"
-        raise InputError(f"{was}, {name} (SHA-256 {given.sha256[:12]}…) is another CT; give that one")
+        raise InputError(f"{was}, {name} (SHA-256 {given.sha256[:12]}…) is another CT; give {made_on.name}")
     if not given.geometry.matches(made_on.geometry):
         raise InputError(
             f"{what} was made on another grid than that of {name}; open it with the same answers"

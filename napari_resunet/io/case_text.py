@@ -15,20 +15,16 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from napari_resunet.errors import InputError
+from napari_resunet.errors import InputError, NewerFormatError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.nifti_header import PLACING_FIELDS, header_like, parse_nifti_header
 from napari_resunet.io.regular_file import one_line
-from napari_resunet.io.sidecar import NOTICE, PROGRAM, _version, describe_geometry
+from napari_resunet.io.sidecar import NOTICE, PROGRAM, describe_geometry, program_version
 from napari_resunet.record import CaseRecord, CtReference
 from napari_resunet.settings import InputAnswers, MaskSettings
 from napari_resunet.volume import Run, Source
 
 FORMAT_VERSION = 1
-
-
-class NewerFormatError(InputError):
-    """A case file is of a later version of this program."""
 
 
 def _bare_name(name: str) -> str:
@@ -129,7 +125,7 @@ class CaseText:
 def write_text(record: CaseRecord, journal: JournalPart | None = None) -> bytes:
     """Return what a case file says of a record beside its arrays."""
     text = CaseText(
-        version=_version(),
+        version=program_version(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         ct=_ct_text(record.ct),
         settings=record.settings,

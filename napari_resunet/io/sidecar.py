@@ -51,7 +51,7 @@ def write_sidecar(path: Path, facts: Mapping[str, Any]) -> None:
     record = {
         "format_version": FORMAT_VERSION,
         "program": PROGRAM,
-        "version": _version(),
+        "version": program_version(),
         "notice": NOTICE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **facts,
@@ -85,7 +85,8 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     return record
 
 
-def _version() -> str:
+def program_version() -> str:
+    """Return the version of this program."""
     try:
         return metadata.version(PROGRAM)
     except metadata.PackageNotFoundError:  # run from a folder, not installed

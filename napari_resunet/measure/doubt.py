@@ -67,16 +67,16 @@ def slice_doubt(
     (`neighbours`); at least a tenth in islands and holes (`pieces`). Their sum is the area that is expected to be
     wrong. It is looked at in two ways. Over the size of both masks it is one minus the expected Dice, the "soft Dice
     confidence" of Borges et al., arXiv:2402.10665, and follows how much is wrong; over the length of the contour it
-    is the width of the uncertain band, and follows how far off the contour is, in large slices and small. Neither
-    alone ranks as well as both together. `change`, `neighbours` and `pieces` tell why a slice is doubtful; they
-    reach the total through the voxels.
+    is the width of the uncertain band, and follows how far off the contour is, in large slices and small. On the
+    whole neither alone ranks as well as both together. `change`, `neighbours` and `pieces` tell why a slice is
+    doubtful; they reach the total through the voxels.
 
-    The chances were measured on CTs that the weights were not tested on, as they are and with noise, blur, a shift
-    of HU or in another posture. The network's own probability needs no mending: voxels of 0.1 to 0.2 doubt are wrong
-    in about a tenth of the cases, those of 0.35 to 0.5 in a third. A voxel unlike both neighbours is wrong half of
-    the time (0.4 to 0.6), however sure the network is. Islands and holes are as right as the network says in a good
-    CT, and mostly wrong in a spoilt one, where cleaning up removes most of them: they count little. The order hardly
-    changes with any of these constants.
+    The chances were measured on CTs that trained the weights or chose them, as they are and with noise, blur, a shift
+    of HU or in another posture. The network's own probability needs no mending: voxels of 0.1 to 0.2 doubt were wrong
+    in about a tenth of the cases, those of 0.35 to 0.5 in a third. A voxel unlike both neighbours was wrong about
+    half of the time where the CT was new to the weights or spoilt. Islands and holes were as right as the network
+    says in a good CT and mostly wrong in a spoilt one, where cleaning up removes most of them: they count little. The
+    order hardly changes with any of these constants.
 
     No slice is ranked against the others: its doubt stays what it is while slices further off come in. A border that
     moves on from slice to slice is like one of its neighbours everywhere, however thick the slices are, and raises

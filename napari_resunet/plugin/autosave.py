@@ -10,13 +10,13 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QTimer
 
+from napari_resunet.case import Case
 from napari_resunet.editing.journal import Abandoned, Journal
 from napari_resunet.errors import OutputError
 from napari_resunet.plugin.jobs import Job
 from napari_resunet.record import CaseRecord
 
 if TYPE_CHECKING:
-    from napari_resunet.case import Case
     from napari_resunet.plugin.session import Session
 
 _AFTER_MS = 2_000  # after the first stroke that is not written yet

@@ -58,8 +58,8 @@ class Work:
         Whether right and left are labelled the other way round.
     hu : (z, y, x) array
         The CT.
-    edited_slices : list of int
-        Axial slices in which a hand has set voxels.
+    edited : (z, y, x) array of bool
+        Voxels that a hand has set.
     spacing_mm : tuple of float
         Along (z, y, x).
     voxel : tuple of int
@@ -73,14 +73,15 @@ class Work:
     run: Run | None
     is_swapped: bool
     hu: npt.NDArray[Any]
-    edited_slices: list[int]
+    edited: Bools
     spacing_mm: tuple[float, float, float]
     voxel: Voxel
     settings: ToolSettings
 
 
 def _fill_between(work: Work) -> Bools:
-    return fill_between(work.mask, work.edited_slices, spacing_mm=work.spacing_mm)
+    slices = np.flatnonzero(work.edited.any(axis=(1, 2))).tolist()
+    return fill_between(work.mask, slices, spacing_mm=work.spacing_mm, edited=work.edited)
 
 
 def _grow(work: Work) -> Bools:
@@ -128,7 +129,8 @@ class Tool:
 
 TOOLS = {
     "Fill between edited slices": Tool(
-        "Interpolate the outline between slices you have edited; those stay as they are.", _fill_between
+        "Carry your corrections over to the slices between those you have edited, which stay as they are.",
+        _fill_between,
     ),
     "Keep the clicked piece": Tool(
         "Remove all pieces but the one you click.",
@@ -258,7 +260,7 @@ class Correcting:
             run=case.run,
             is_swapped=case.settings.swap_sides,
             hu=case.volume.axial,
-            edited_slices=np.flatnonzero(case.edited).tolist(),
+            edited=case.edit != 0,
             spacing_mm=case.volume.axial_geometry.spacing_mm,
             voxel=voxel,
             settings=settings,

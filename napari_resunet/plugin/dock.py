@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import napari.viewer
 from napari.layers import Layer
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QApplication,
-    QFileDialog,
-    QInputDialog,
-    QMessageBox,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from napari_resunet.editing.journal import journal_root
-from napari_resunet.errors import SpacingUnknownError
+from napari_resunet.errors import CtMissingError, SpacingUnknownError
+from napari_resunet.io.case_file import is_case_file
 from napari_resunet.model.card import RESEARCH_ONLY
 from napari_resunet.plugin.autosave import Autosave
+from napari_resunet.plugin.dialogs import Dialogs, Spacing
 from napari_resunet.plugin.farewell import Farewell
 from napari_resunet.plugin.panels.correct import CorrectPanel
 from napari_resunet.plugin.panels.ct import CtPanel
@@ -38,12 +34,6 @@ from napari_resunet.plugin.section import Section
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import InputAnswers
 
-_CT_FILES = "CT (*.nii *.nii.gz *.tif *.tiff *.mha *.mhd *.nrrd *.nhdr *.dcm *.hdr);;All files (*)"
-_MASK_FILES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha)"
-_CASE_FILES = "Case (*.nru)"
-_HOME = str(Path.home())
-Spacing = tuple[float, float, float]
-
 
 class LungSegmentation(QScrollArea):
     """Lung segmentation in CT with a Residual U-Net.
@@ -58,21 +48,23 @@ class LungSegmentation(QScrollArea):
         super().__init__()
         # napari hands in a proxy, which gives a new proxy of a layer each time: identity would be lost
         self.session = Session(getattr(viewer, "__wrapped__", viewer))
+        self._dialogs = ask = Dialogs(self)
         self.ct = CtPanel(
             self.session, choose_layer=self.choose_layer, ask_folder=self.ask_folder, ask_file=self.ask_file
         )
         self.view = ViewPanel(self.session)
-        self.segment = SegmentPanel(self.session, ask_weights=self._ask_weights, confirm=self.confirm)
+        self.segment = SegmentPanel(self.session, ask_weights=ask.weights, confirm=ask.confirm)
         self.mask = MaskPanel(self.session)
-        self.correct = CorrectPanel(self.session, confirm=self.confirm)
+        self.correct = CorrectPanel(self.session, confirm=ask.confirm)
         self.review = ReviewPanel(self.session)
-        self.measure = MeasurePanel(self.session)
-        self.export = ExportPanel(self.session, ask_output=self._ask_output, ask_case=self._ask_case)
+        self.measure = MeasurePanel(self.session, ask_reference=ask.reference, ask_figures=ask.table_to_write)
+        self.export = ExportPanel(self.session, ask_output=ask.mask_to_write, ask_case=ask.case_to_write)
         self.autosave = Autosave(self.session, journal_root())
-        self.recover = RecoverPanel(self.session, journal_root(), confirm=self.confirm)
+        self.recover = RecoverPanel(self.session, journal_root(), confirm=ask.confirm)
         self._lay_out()
         self._watch_window()
         self._with_spacing: Callable[[Spacing], None] | None = None
+        self._with_ct: Callable[[Path], None] | None = None
         self.session.events.failed.connect(self._show_error)
         QApplication.instance().aboutToQuit.connect(self.session.close)
         self.destroyed.connect(self.session.close)
@@ -118,30 +110,29 @@ class LungSegmentation(QScrollArea):
     def _save_all(self) -> bool:
         """Ask for a case file for each CT with unsaved work; return whether all of them are saved."""
         for case in self.session.unsaved_cases():
-            path = self._ask_case(f"{case.reference.name.partition('.')[0]}.nru")
+            path = self._dialogs.case_to_write(f"{case.reference.name.partition('.')[0]}.nru")
             if path is None or not self.session.save_case(path, case):
                 return False
         return True
 
-    def confirm(self, question: str) -> bool:
-        """Ask a question and return whether the user said yes."""
-        answer = QMessageBox.question(self, "napari-resunet", question)
-        return bool(answer == QMessageBox.StandardButton.Yes)
-
     def ask_folder(self) -> None:
         """Ask for a DICOM folder and open it."""
-        folder = QFileDialog.getExistingDirectory(self, "Open a folder with a DICOM series", _HOME)
-        if folder:
-            self.open(Path(folder))
+        folder = self._dialogs.ct_folder()
+        if folder is not None:
+            self.open(folder)
 
     def ask_file(self) -> None:
-        """Ask for a CT file and open it."""
-        file, _ = QFileDialog.getOpenFileName(self, "Open a CT", _HOME, _CT_FILES)
-        if file:
-            self.open(Path(file))
+        """Ask for a CT or a case file and open it."""
+        file = self._dialogs.ct_file()
+        if file is not None:
+            self.open(file)
 
     def open(self, path: Path, answers: InputAnswers | None = None) -> None:
-        """Open a CT; if its file does not say how large its voxels are, ask."""
+        """Open a CT or a case; what its file leaves open is asked."""
+        if is_case_file(path):
+            self._with_ct = partial(self.session.open_case, path)
+            self.session.open_case(path)
+            return
         self._with_spacing = lambda spacing: self.open(path, InputAnswers(spacing_mm=spacing))
         self.session.open(path, answers)
 
@@ -150,34 +141,17 @@ class LungSegmentation(QScrollArea):
         self._with_spacing = lambda spacing: self.session.choose(layer, spacing_mm=spacing)
         self.session.choose(layer)
 
-    def _ask_weights(self) -> Path | None:
-        file, _ = QFileDialog.getOpenFileName(self, "Weights", _HOME, "Weights (*.safetensors)")
-        return Path(file) if file else None
-
-    def _ask_output(self, name: str) -> Path | None:
-        file, _ = QFileDialog.getSaveFileName(self, "Export the mask", str(Path(_HOME) / name), _MASK_FILES)
-        return Path(file) if file else None
-
-    def _ask_case(self, name: str) -> Path | None:
-        file, _ = QFileDialog.getSaveFileName(self, "Save the case", str(Path(_HOME) / name), _CASE_FILES)
-        return Path(file) if file else None
-
     def _show_error(self, error: Exception) -> None:
         if isinstance(error, SpacingUnknownError):
-            spacing = self._ask_spacing(str(error))
-            if spacing is not None and self._with_spacing is not None:
-                self._with_spacing(spacing)
-            return
-        show_error(str(error))
+            self._answer(self._with_spacing, self._dialogs.spacing(str(error)))
+        elif isinstance(error, CtMissingError):
+            show_warning(str(error))
+            self._answer(
+                self._with_ct, self._dialogs.ct_folder() if error.is_folder else self._dialogs.ct_file()
+            )
+        else:
+            show_error(str(error))
 
-    def _ask_spacing(self, why: str) -> Spacing | None:
-        question = f"{why}\n\nVoxel size in mm: between slices, between rows, between columns"
-        answer, accepted = QInputDialog.getText(self, "Voxel size", question, text="1.0, 1.0, 1.0")
-        if not accepted:
-            return None
-        try:
-            z, y, x = (float(part) for part in answer.split(","))
-        except ValueError:
-            show_error(f"three numbers are needed, such as 2.5, 0.7, 0.7; got {answer}")
-            return None
-        return z, y, x
+    def _answer(self, take: Callable[[Any], None] | None, answer: Any) -> None:
+        if take is not None and answer is not None:
+            take(answer)

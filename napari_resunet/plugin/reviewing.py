@@ -42,7 +42,7 @@ class Reviewing:
     states : (z,) array of uint8
         What each slice is, as `SliceState`.
     matters : (z,) array of bool
-        Slices that hold lung, or lie between two that do: those that are worth a look.
+        Slices that hold lung, or lie between two that do: those that have to be reviewed.
     """
 
     def __init__(self, session: Session) -> None:
@@ -60,6 +60,7 @@ class Reviewing:
         self.doubt: Floats = np.full(slices, np.nan)
         self.states: Bytes = np.zeros(slices, dtype=np.uint8)
         self.matters: Bools = np.zeros(slices, dtype=bool)
+        self._near_lung = self.matters
         self._left_at: int | None = None
 
     def _start_anew(self) -> None:
@@ -91,9 +92,10 @@ class Reviewing:
         self.session.sync()
         self.states = case.slice_states()
         holds_lung = case.mask.any(axis=(1, 2))
-        between = np.zeros_like(holds_lung)
-        between[1:-1] = holds_lung[:-2] & holds_lung[2:]
-        self.matters = holds_lung | between
+        below, above = (np.roll(holds_lung, step) for step in (1, -1))
+        below[0] = above[-1] = False
+        self.matters = holds_lung | (below & above)
+        self._near_lung = holds_lung | below | above  # where the end of a lung may have been lost
         if self._job is None and self._asked_for != (id(case), case.version) and case.done.any():
             self._asked_for = id(case), case.version
             work = (case.probability, case.settings.threshold, case.volume.axial_geometry.spacing_mm)
@@ -113,9 +115,12 @@ class Reviewing:
         self.refresh()  # the case may have moved on meanwhile
 
     def order(self, *, only_open: bool) -> list[int]:
-        """Return the slices worth a look, the most doubtful first; those that are reviewed only if so wanted."""
+        """Return the slices worth a look, the most doubtful first; those that are reviewed only if so wanted.
+
+        They hold lung, or lie next to a slice that does.
+        """
         doubt = np.nan_to_num(self.doubt)
-        wanted = self.matters & (doubt > 0)
+        wanted = self._near_lung & (doubt > 0)
         if only_open:
             wanted &= self.states != SliceState.REVIEWED
         return [int(z) for z in np.argsort(-doubt, kind="stable") if wanted[z]]

@@ -5,10 +5,11 @@ Nothing here changes a mask or a CT; it only changes how they are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +34,8 @@ WINDOWS_HU: dict[str, Limits] = {
 }
 DRAG_KEY = "W"  # not one of napari's own
 _HU_PER_PIXEL = 4  # of the screen; as in other viewers of CT
-_FRONTAL = {
-    "view_direction": (0, 1, 0),
-    "up_direction": (1, 0, 0),
-}  # along (z, y, x): head up, seen from the front
+# along (z, y, x): seen from the front, head up
+_FRONTAL = {"view_direction": (0, 1, 0), "up_direction": (1, 0, 0)}
 
 
 class ViewingEvents(SignalGroup):
@@ -69,9 +68,11 @@ class Viewing:
         self._modes: dict[Layer, str] = {}  # of the layers whose tools rest while dragging sets the window
         self._job: Job | None = None
         self._slices: _SliceView | None = None  # to come back to from the surface
+        self._drag, self._on_key = _weakly(self._drag_from_here), _weakly(self._toggle_drag)
         session.events.case.connect(self._on_case)
         session.events.layers.connect(self._follow_layers)
         session.events.mask.connect(self._on_mask)
+        session.on_close.append(self.close)
         self._bind_key()
         self._follow_layers()
 
@@ -159,7 +160,7 @@ class Viewing:
             self._modes[layer] = layer.mode
             self.drag_window(False)
 
-    def _drag(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
+    def _drag_from_here(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
         """Follow a drag from press to release: to the right is wider, down is darker."""
         ct = self._ct
         if ct is None or event.button != 1 or event.modifiers or len(event.dims_displayed) != 2:
@@ -191,10 +192,10 @@ class Viewing:
 
     def _unbind_key(self) -> None:
         keymap = self.session.viewer.keymap
-        for key in [key for key, bound in keymap.items() if bound == self._on_key]:
+        for key in [key for key, bound in keymap.items() if bound is self._on_key]:
             del keymap[key]
 
-    def _on_key(self, _viewer: ViewerModel) -> None:
+    def _toggle_drag(self, _viewer: ViewerModel) -> None:
         if self._ct is not None or self.drags_window:
             self.drag_window(not self.drags_window)
 
@@ -384,6 +385,17 @@ def _hear(event: str, listener: Any, *, before: Layer | None, now: Layer | None)
         getattr(before.events, event).disconnect(listener)
     if now is not None:
         getattr(now.events, event).connect(listener)
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls a method: a viewer that keeps it does not keep the widget of a closed dock."""
+    kept = WeakMethod(method)
+
+    def call(*arguments: Any) -> Any:
+        alive = kept()
+        return None if alive is None else alive(*arguments)
+
+    return call
 
 
 def _window_text(low: float, high: float) -> str:

@@ -184,3 +184,26 @@ def test_edited_slices_and_those_outside_never_change_nor_does_what_was_given(
             # no voxel that neither neighbour has; every voxel that both have
             assert not (filled[z] & ~((mask[below] > 0) | (mask[above] > 0))).any()
             assert not ((mask[below] > 0) & (mask[above] > 0) & ~filled[z]).any()
+
+
+def test_with_the_voxels_that_a_hand_has_set_only_their_surroundings_change() -> None:
+    mask = np.zeros((4, 60, 60), bool)
+    mask[:, 5:55, 5:25] = mask[:, 5:55, 35:55] = True
+    mask[1:3, 5:55, 50:55] = False  # the network saw this lung smaller in between: that is far from the hand
+    edited = np.zeros_like(mask)
+    edited[0, 20:30, 10:20] = edited[3, 20:30, 10:20] = True
+    mask[edited] = False  # a vessel taken out of the first lung, on the first and the last slice
+    filled = fill_between(mask, [0, 3], spacing_mm=SQUARE, edited=edited)
+    assert not filled[1:3, 20:30, 10:20].any()
+    np.testing.assert_array_equal(filled[:, :, 31:], mask[:, :, 31:])
+    everywhere = fill_between(mask, [0, 3], spacing_mm=SQUARE)
+    assert everywhere[1:3, 5:55, 50:55].all()
+
+
+def test_a_correction_reaches_10_mm_beyond_the_voxels_that_were_set() -> None:
+    mask = np.ones((3, 1, 60), bool)
+    mask[1] = False
+    edited = np.zeros_like(mask)
+    edited[0, 0, 30] = True
+    filled = fill_between(mask, [0, 2], spacing_mm=(1.0, 1.0, 0.5), edited=edited)
+    assert np.flatnonzero(filled[1]).tolist() == list(range(10, 51))

@@ -259,11 +259,14 @@ def test_a_threshold_off_by_rounding_is_the_threshold_meant() -> None:
     assert doubt(slices, threshold=6 * 0.1).neighbours[1] > 0
 
 
+@pytest.mark.parametrize("threshold", [0.05, 0.5])
 @pytest.mark.parametrize(("value", "is_zero"), [(2, True), (3, False)])
-def test_less_than_a_hundredth_is_nothing(value: int, is_zero: bool) -> None:
-    slices = squares(3, value=value)
-    slices[:, 4, 4] = 255
-    np.testing.assert_array_equal(doubt(slices).total == 0, [is_zero] * 3)
+def test_less_than_a_hundredth_is_nothing(value: int, is_zero: bool, threshold: float) -> None:
+    slices = squares(5)
+    slices[:3, 4:26, 4:26] = np.maximum(slices[:3, 4:26, 4:26], value)
+    slices[4] = 255  # far off, and all over
+    found = doubt(slices, threshold=threshold, done=[True, True, True, False, True])
+    np.testing.assert_array_equal(found.total[:3] == 0, [is_zero] * 3)
     np.testing.assert_array_equal(doubt(np.zeros((3, 4, 4), np.uint8)).total, [0, 0, 0])
 
 

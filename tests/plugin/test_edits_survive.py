@@ -2,28 +2,18 @@
 
 Two machines of Hypothesis work on a mask layer of napari that is bound to a session, without a window. Beside them
 goes a twin that does the same the slow way, and after each step both have to agree: on what is shown, on the edits,
-on the edits that were set aside, and on the review.
+on those that were set aside, and on the review.
 
-What an undo or a redo gives back are the *edits* that its voxels had before or after that step, wherever threshold,
-clean-up, runs and masks from elsewhere have gone since. napari's history is known by what it writes, so there are
-limits; the machines stay within them, and the tests at the end of this file hold them down:
-
-- Edits that were forgotten, brought back or taken in from a record are no steps of napari's history. A step made
-  before that, once undone or redone after it, is taken by the values that it writes.
-- Voxels that a script writes into ``layer.data`` are edits, but no step either. An undo of an earlier step of the
-  same voxels gives back what it says as long as the threshold has not moved in between; and a redo after the script
-  is taken by its values.
-- What a script writes, and a stroke paints over before anything has looked at it, was never seen.
-- Another label on a voxel that is lung already is no edit, but a step; if the threshold takes the voxel away since,
-  its undo paints the voxel.
+An undo or a redo gives back the *edits* that its voxels had before or after that step, wherever threshold, clean-up,
+runs and masks from elsewhere have gone since. It has limits, since napari's history tells no more than what it writes.
+The machines stay within them, and the tests at the end hold them down.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from edit_twin import Twin
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -38,189 +29,33 @@ from napari.components import ViewerModel
 from scipy import ndimage
 
 import napari_resunet as nru
-from napari_resunet.editing.review import SliceState
 from napari_resunet.geometry import Geometry
-from napari_resunet.imaging.components import clean
 from napari_resunet.inference.predict import Batch
 from napari_resunet.io.case_file import read_case
 from napari_resunet.plugin import correcting, session
+from napari_resunet.plugin.layers import ct_layer_data
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import FORGET_EDITS, KEEP_EDITS, KEEP_TICKED, PredictSettings, ToolSettings
 from napari_resunet.volume import Mask, Run, Volume
 
 Bools = npt.NDArray[np.bool_]
-Edits = npt.NDArray[np.int8]
 
 SHAPE = DEPTH, HEIGHT, WIDTH = 3, 12, 16
-SPACING_MM = (5.0, 2.0, 1.0)
-GEOMETRY = Geometry.from_spacing(SHAPE, SPACING_MM)
+GEOMETRY = Geometry.from_spacing(SHAPE, (5, 2, 1))
 CT = Volume(np.zeros(SHAPE, np.int16), GEOMETRY)
-EVERY_HU = ToolSettings()
 
 
 class AtOnce:
     """A job that is done on the spot, so that a machine meets no chance."""
 
-    def __init__(self, generator: Any, *arguments: Any, on_value: Any, on_error: Any, on_end: Any, label="") -> None:
+    def __init__(self, generator: Any, *arguments: Any, on_value: Any, on_end: Any, **_options: Any) -> None:
         self._generator, self._arguments = generator, arguments
-        self._on_value, self._on_error, self._on_end = on_value, on_error, on_end
+        self._on_value, self._on_end = on_value, on_end
 
     def start(self) -> None:
         for value in self._generator(*self._arguments):
             self._on_value(value)
         self._on_end()
-
-
-# ---- the twin
-
-
-@dataclass
-class Step:
-    """A step of napari's history: its voxels, and what it gives back when it is undone (or redone).
-
-    Parameters
-    ----------
-    where : (z, y, x) array of bool
-        The voxels that it changed.
-    lung : (z, y, x) array of bool
-        What napari writes there.
-    edit : (z, y, x) array of int8
-        The edits that were there.
-    is_known : bool
-        Whether the edits are still known; else it is taken by what napari writes.
-    """
-
-    where: Bools
-    lung: Bools
-    edit: Edits
-    known: Bools
-
-
-class Twin:
-    """What the case must be, kept the slow way: whole arrays, and a step for each entry in napari's history."""
-
-    def __init__(self) -> None:
-        self.probability = np.zeros(SHAPE, np.uint8)
-        self.done = np.zeros(DEPTH, bool)
-        self.adopted = np.zeros(SHAPE, bool)
-        self.threshold, self.is_clean = 0.5, True
-        self.automatic = np.zeros(SHAPE, bool)
-        self.hand = np.zeros(SHAPE, np.int8)
-        self.bank: list[Edits] = []
-        self.seen: dict[int, Bools] = {}
-        self.flagged: set[int] = set()
-        self.past: list[Step] = []
-        self.future: list[Step] = []
-
-    @property
-    def mask(self) -> Bools:
-        return np.where(self.hand != 0, self.hand > 0, self.automatic)
-
-    # what a hand does
-
-    def change(self, where: Bools, lung: Bools | bool, *, is_step: bool = True) -> None:
-        lung = np.broadcast_to(lung, SHAPE)
-        changed = where & (self.mask != lung)
-        if not changed.any():
-            return
-        if is_step:
-            self.past.append(Step(changed, ~lung, self.hand.copy(), changed.copy()))
-            self.future.clear()
-        else:
-            self._forget_steps(self.future)
-        self.hand[changed] = self._stated(lung)[changed]
-
-    def _stated(self, lung: Bools) -> Edits:
-        return np.where(lung == self.automatic, 0, np.where(lung, 1, -1)).astype(np.int8)
-
-    def undo(self) -> None:
-        self._step(self.past, self.future)
-
-    def redo(self) -> None:
-        self._step(self.future, self.past)
-
-    def _step(self, taken: list[Step], kept: list[Step]) -> None:
-        if not taken:
-            return
-        step, before = taken.pop(), self.hand.copy()
-        stated = step.where & ~step.known & (self.mask != step.lung)
-        self.hand[stated] = self._stated(step.lung)[stated]
-        self.hand[step.known] = step.edit[step.known]
-        kept.append(Step(step.where, ~step.lung, before, step.known | stated))
-
-    def _forget_steps(self, steps: list[Step]) -> None:
-        for step in steps:
-            step.known[...] = False
-
-    def edits_became_others(self) -> None:
-        self._forget_steps(self.past)
-        self._forget_steps(self.future)
-
-    def forget(self, kept: Any = ()) -> None:
-        leaving = [z for z in range(DEPTH) if self.hand[z].any() and z not in kept]
-        if leaving:
-            self.bank.append(np.zeros(SHAPE, np.int8))
-            self.bank[-1][leaving] = self.hand[leaving]
-            self.hand[leaving] = 0
-            self.edits_became_others()
-
-    def bring_back(self) -> None:
-        if self.bank:
-            self.lay_under(self.bank.pop())
-
-    def lay_under(self, edit: Edits) -> None:
-        self.hand = np.where(self.hand != 0, self.hand, edit)
-        self.edits_became_others()
-
-    @property
-    def in_history(self) -> Bools:
-        """Voxels that napari has a step for."""
-        return np.any([step.where for step in (*self.past, *self.future)] or [np.zeros(SHAPE, bool)], axis=0)
-
-    # what the network and the settings say
-
-    def move_threshold(self) -> None:
-        self.automatic = self._with_adopted(self.probability >= self.threshold * 255)
-
-    def settle(self) -> None:
-        found = self.probability >= self.threshold * 255
-        self.automatic = self._with_adopted(clean(found) if self.is_clean else found)
-
-    def _with_adopted(self, found: Bools) -> Bools:
-        return np.where(self.done[:, None, None], found, found | self.adopted)
-
-    def begin_anew(self) -> None:
-        self.probability[...], self.done[...] = 0, False
-        self.settle()
-
-    def batch(self, first: int, last: int, probability: npt.NDArray[np.uint8]) -> None:
-        self.probability[first:last], self.done[first:last] = probability, True
-        self.automatic[first:last] = probability >= self.threshold * 255
-
-    # the review
-
-    @property
-    def states(self) -> list[int]:
-        return [self._state(z) for z in range(DEPTH)]
-
-    def _state(self, z: int) -> SliceState:
-        if z in self.flagged:
-            return SliceState.FLAGGED
-        if z in self.seen and np.array_equal(self.seen[z], self.mask[z]):
-            return SliceState.REVIEWED
-        return SliceState.EDITED if self.hand[z].any() else SliceState.AUTO
-
-    # a record
-
-    def take_in(self, record: Twin, *, whole: bool) -> None:
-        if whole:
-            self.probability, self.done = record.probability.copy(), record.done.copy()
-            self.adopted = record.adopted.copy()
-        self.threshold, self.is_clean = record.threshold, record.is_clean
-        self.seen, self.flagged = dict(record.seen), set(record.flagged)
-        self.bank = [*deepcopy(record.bank), *self.bank]
-        self.lay_under(record.hand)
-        self.settle()
 
 
 def brush(z: int, y: int, x: int, size: int, *, in_3d: bool) -> Bools:
@@ -233,10 +68,21 @@ def brush(z: int, y: int, x: int, size: int, *, in_3d: bool) -> Bools:
 
 # ---- the machines
 
+
+@cache
+def viewer_with_ct() -> ViewerModel:
+    """The one viewer of all examples: to make one, with its CT, takes longer than an example."""
+    viewer = ViewerModel()
+    data, look, _ = ct_layer_data(CT)
+    viewer.add_image(data, **look)
+    return viewer
+
+
 slices = st.integers(0, DEPTH - 1)
 # close together, so that strokes meet
 rows, columns = st.integers(3, 6), st.integers(3, 8)
 labels = st.sampled_from([1, 0])
+thresholds = st.sampled_from([None, 0.1, 0.3, 0.5, 0.7, 0.9])
 
 
 class EditsSurvive(RuleBasedStateMachine):
@@ -244,30 +90,42 @@ class EditsSurvive(RuleBasedStateMachine):
 
     looks_always = True
 
-    @initialize(seed=st.integers(0, 99))
-    def open(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 99), slices_run=st.sampled_from([DEPTH, DEPTH, 1, 0]))
+    def open(self, seed: int, slices_run: int) -> None:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(session, "Job", AtOnce)
         self.patch.setattr(correcting, "Job", AtOnce)
         self.patch.setattr(session, "predicting", self.predicting)
         self.folder = TemporaryDirectory()
         self.rng = np.random.default_rng(seed)
-        self.twin, self.kept = Twin(), None
+        self.twin, self.kept = Twin(SHAPE), None
         self.unlooked = np.zeros(SHAPE, bool)
         self.old_runs: list[Run] = []
         self.errors: list[Exception] = []
         self.open_ct()
+        if slices_run:
+            self.run_the_network("one", 0, slices_run, KEEP_EDITS, paints_meanwhile=False)
 
     def open_ct(self) -> None:
-        self.session = Session(ViewerModel())
-        self.session.events.failed.connect(self.errors.append)
-        self.session.show_ct(CT)
+        self.open_widget()
         self.session.show_layers()
 
+    def open_widget(self) -> None:
+        self.session = Session(viewer_with_ct())
+        self.session.events.failed.connect(self.errors.append)
+
+    def close_ct(self) -> None:
+        self.session.close()
+        for layer in list(self.session.viewer.layers)[1:]:
+            self.session.viewer.layers.remove(layer)
+
     def teardown(self) -> None:
-        if hasattr(self, "patch"):
+        if not hasattr(self, "patch"):
+            return
+        try:
             self.look()
-            self.session.close()
+        finally:
+            self.close_ct()
             self.patch.undo()
             self.folder.cleanup()
 
@@ -300,8 +158,16 @@ class EditsSurvive(RuleBasedStateMachine):
         size=st.sampled_from([1, 3, 7]),
         label=labels,
         in_3d=st.booleans(),
+        slips=st.booleans(),
     )
-    def paint(self, z: int, y: int, x: int, along: int, size: int, label: int, in_3d: bool) -> None:
+    def paint(
+        self, z: int, y: int, x: int, along: int, size: int, label: int, in_3d: bool, slips: bool
+    ) -> None:
+        self.stroke(z, y, x, along, size, label, in_3d)
+        if slips:  # over a part of it goes the other label
+            self.stroke(z, y + 1, x, 0, size, 1 - label, in_3d)
+
+    def stroke(self, z: int, y: int, x: int, along: int, size: int, label: int, in_3d: bool) -> None:
         covered = np.any([brush(z, y, x + i, size, in_3d=in_3d) for i in range(along + 1)], axis=0)
         self.strokes_over(covered)
         self.layer.brush_size, self.layer.n_edit_dimensions = size, 3 if in_3d else 2
@@ -333,7 +199,9 @@ class EditsSurvive(RuleBasedStateMachine):
         self.twin.change(covered, bool(label))
 
     @rule(
-        z=slices, tool=st.sampled_from(["Clear this slice", "Accept the model here"]), is_applied=st.booleans()
+        z=slices,
+        tool=st.sampled_from(["Clear this slice", "Accept the model here"]),
+        is_applied=st.booleans(),
     )
     def use_a_tool(self, z: int, tool: str, is_applied: bool) -> None:
         self.session.show_slice(z)
@@ -360,28 +228,32 @@ class EditsSurvive(RuleBasedStateMachine):
         self.unlooked |= where
         self.twin.change(where, bool(label), is_step=False)
 
-    @rule(times=st.integers(1, 3))
-    def undo(self, times: int) -> None:
+    @rule(times=st.integers(1, 3), threshold=thresholds)
+    def undo(self, times: int, threshold: float | None) -> None:
+        self.move_threshold(threshold)
         for _ in range(times):
             self.layer.undo()
             self.twin.undo()
 
-    @rule(times=st.integers(1, 3))
-    def redo(self, times: int) -> None:
+    @rule(times=st.integers(1, 3), threshold=thresholds)
+    def redo(self, times: int, threshold: float | None) -> None:
+        self.move_threshold(threshold)
         for _ in range(times):
             self.layer.redo()
             self.twin.redo()
 
     # ---- what the network and the settings do
 
-    @rule(threshold=st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]), rests=st.booleans())
-    def move_threshold(self, threshold: float, rests: bool) -> None:
-        self.session.set_threshold(threshold)
-        self.twin.threshold = threshold
-        self.twin.move_threshold()
-        if rests:
-            self.session.settle()
-            self.twin.settle()
+    def move_threshold(self, threshold: float | None) -> None:
+        if threshold is not None:
+            self.session.set_threshold(threshold)
+            self.twin.move_threshold(threshold)
+
+    @rule(threshold=thresholds)
+    def move_threshold_and_rest(self, threshold: float | None) -> None:
+        self.move_threshold(threshold)
+        self.session.settle()
+        self.twin.settle()
 
     @rule(is_clean=st.booleans())
     def clean_up(self, is_clean: bool) -> None:
@@ -396,7 +268,9 @@ class EditsSurvive(RuleBasedStateMachine):
         edits=st.sampled_from([KEEP_EDITS, KEEP_TICKED, FORGET_EDITS]),
         paints_meanwhile=st.booleans(),
     )
-    def run_the_network(self, model: str, first: int, length: int, edits: str, paints_meanwhile: bool) -> None:
+    def run_the_network(
+        self, model: str, first: int, length: int, edits: str, paints_meanwhile: bool
+    ) -> None:
         self.meanwhile = self.paints_meanwhile if paints_meanwhile else lambda: None
         self.forgets = {
             KEEP_EDITS: lambda: None,
@@ -408,7 +282,13 @@ class EditsSurvive(RuleBasedStateMachine):
         self.twin.settle()
 
     def predicting(
-        self, volume: Volume, settings: PredictSettings, slices: Any, start: int, earlier: Run | None, done: Bools
+        self,
+        volume: Volume,
+        settings: PredictSettings,
+        slices: Any,
+        start: int,
+        earlier: Run | None,
+        done: Bools,
     ) -> Iterator[tuple[Run, Batch | None, int, int]]:
         """What a model says, without one: its first slice, what a hand does meanwhile, then the rest."""
         run = Run(settings.model, "", 128, "cpu", "float32", (0, HEIGHT, 0, WIDTH))
@@ -425,7 +305,7 @@ class EditsSurvive(RuleBasedStateMachine):
             self.meanwhile()
 
     def paints_meanwhile(self) -> None:
-        self.paint(1, 4, 4, 3, 3, int(self.rng.integers(2)), False)
+        self.stroke(1, 4, 4, 3, 3, int(self.rng.integers(2)), False)
 
     @precondition(lambda self: self.old_runs)
     @rule(first=slices)
@@ -456,16 +336,8 @@ class EditsSurvive(RuleBasedStateMachine):
     @rule(z=slices, how=st.sampled_from(["tick", "tick", "flag", "clear"]))
     def mark(self, z: int, how: str) -> None:
         self.session.sync()
-        self.twin.flagged.discard(z)
-        self.twin.seen.pop(z, None)
-        if how == "tick":
-            self.case.tick(z)
-            self.twin.seen[z] = self.twin.mask[z]
-        elif how == "flag":
-            self.case.flag(z)
-            self.twin.flagged.add(z)
-        else:
-            self.case.clear_mark(z)
+        {"tick": self.case.tick, "flag": self.case.flag, "clear": self.case.clear_mark}[how](z)
+        self.twin.mark(z, how)
 
     # ---- the window and the files
 
@@ -480,8 +352,9 @@ class EditsSurvive(RuleBasedStateMachine):
         else:
             self.session.sync()
             self.session.close()
-            self.session = Session(self.session.viewer)
-            self.session.events.failed.connect(self.errors.append)
+            self.open_widget()
+            if self.twin.done.any():
+                self.twin.settle()
 
     @rule(whole=st.booleans())
     def keep_a_record(self, whole: bool) -> None:
@@ -499,10 +372,10 @@ class EditsSurvive(RuleBasedStateMachine):
     def save_and_open_again(self) -> None:
         path = Path(self.folder.name, "case.nru")
         assert self.session.save_case(path)
-        self.session.close()
+        self.close_ct()
         self.open_ct()
         self.session.take_in(read_case(path))
-        old, self.twin = self.twin, Twin()
+        old, self.twin = self.twin, Twin(SHAPE)
         self.twin.take_in(old, whole=True)
 
     @precondition(lambda self: self.twin.mask.any())
@@ -549,10 +422,163 @@ class EditsSurviveUnwatched(EditsSurvive):
     looks_always = False
 
 
-STEADY = hypothesis_settings(
-    max_examples=int(os.environ.get("EX", 120)), stateful_step_count=20, deadline=None, derandomize="EX" not in os.environ, database=None
-)
+# derandomized: CI meets the same examples each time, and is as steady as any other test
+STEADY = hypothesis_settings(max_examples=100, stateful_step_count=20, deadline=None, derandomize=True)
 TestEditsSurvive = EditsSurvive.TestCase
 TestEditsSurvive.settings = STEADY
 TestEditsSurviveUnwatched = EditsSurviveUnwatched.TestCase
 TestEditsSurviveUnwatched.settings = STEADY
+
+
+# ---- the limits
+
+
+class Hand:
+    """A hand that sets one voxel, the first of the CT, where the network is half sure of lung."""
+
+    def __init__(self) -> None:
+        self.session = Session(ViewerModel())
+        self.session.show_ct(CT)
+        self.session.show_layers()
+        case = self.session.case
+        case.change_settings(clean=False)
+        run = Run("one", "", 128, "cpu", "float32", (0, HEIGHT, 0, WIDTH))
+        case.begin(run)
+        case.accept(run, Batch(0, DEPTH, np.full(SHAPE, 128, np.uint8)))
+        self.wants_more = partial(self.session.set_threshold, 0.3)
+        self.wants_less = partial(self.session.set_threshold, 0.7)
+        self.wants_less()
+
+    @property
+    def layer(self) -> Any:
+        return self.session.mask_layer
+
+    def paints(self, label: int) -> None:
+        self.layer.data_setitem(((0,), (0,), (0,)), label)
+
+    def scripts(self, label: int) -> None:
+        self.layer.data[0, 0, 0] = label
+
+    @property
+    def voxel(self) -> tuple[bool, int]:
+        """Whether it is shown as lung, and its edit."""
+        self.session.sync()
+        return bool(self.layer.data[0, 0, 0]), int(self.session.case.edit[0, 0, 0])
+
+
+@pytest.fixture
+def hand() -> Iterator[Hand]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "Job", AtOnce)
+        hand = Hand()
+        yield hand
+        hand.session.close()
+
+
+NOT_LUNG, LUNG = (False, 0), (True, 0)
+PUT_IN, TAKEN_OUT = (True, 1), (False, -1)
+
+
+def test_strokes_are_undone_and_redone_wherever_the_threshold_goes_in_between(hand: Hand) -> None:
+    hand.paints(1)
+    hand.paints(0)
+    hand.wants_more()
+    assert hand.voxel == LUNG
+    hand.layer.undo()  # writes 1, which is shown already
+    assert hand.voxel == PUT_IN
+    hand.layer.undo()
+    assert hand.voxel == LUNG
+    hand.wants_less()
+    assert hand.voxel == NOT_LUNG
+    hand.layer.redo()
+    hand.wants_more()
+    hand.layer.redo()
+    assert hand.voxel == LUNG
+    hand.wants_less()
+    assert hand.voxel == NOT_LUNG
+
+
+def test_an_undo_of_nothing_changes_nothing(hand: Hand) -> None:
+    hand.scripts(1)
+    for step in (hand.layer.undo, hand.layer.redo):
+        step()
+        assert hand.voxel == PUT_IN
+
+
+def test_a_history_that_does_not_fit_the_mask_any_more_leaves_it_as_it_is(hand: Hand) -> None:
+    hand.paints(1)
+    hand.layer._undo_history.append([((np.array([99]), np.array([0]), np.array([0])), np.array([1]), 0)])
+    with pytest.raises(IndexError):
+        hand.layer.undo()
+    assert hand.voxel == PUT_IN
+
+
+@pytest.mark.parametrize("how", ["forgotten", "brought back", "taken in"])
+def test_once_edits_became_others_a_step_made_before_is_undone_by_the_value_that_it_writes(
+    hand: Hand, how: str
+) -> None:
+    hand.paints(1)
+    hand.paints(0)
+    hand.scripts(1)
+    if how == "taken in":
+        hand.session.take_in(hand.session.case.record())
+    else:
+        hand.session.forget_edits()
+    if how == "brought back":
+        hand.session.bring_back()
+    hand.layer.undo()  # writes 1
+    assert hand.voxel == PUT_IN
+    hand.wants_more()
+    hand.layer.undo()  # writes 0, and the network says lung
+    assert hand.voxel == TAKEN_OUT
+
+
+def test_what_a_script_writes_is_no_step_and_goes_when_the_stroke_under_it_is_undone(hand: Hand) -> None:
+    hand.paints(1)
+    hand.scripts(0)
+    hand.session.sync()
+    hand.wants_more()
+    hand.layer.undo()
+    assert hand.voxel == LUNG
+    hand.wants_less()
+    assert hand.voxel == NOT_LUNG
+
+
+def test_what_a_script_writes_after_a_move_of_the_threshold_stays_when_the_stroke_under_it_is_undone(
+    hand: Hand,
+) -> None:
+    hand.paints(1)
+    hand.wants_more()
+    hand.scripts(0)
+    hand.layer.undo()  # writes 0, as the script has
+    assert hand.voxel == TAKEN_OUT
+
+
+def test_what_a_script_writes_and_a_stroke_paints_over_before_anything_looks_was_never_there(
+    hand: Hand,
+) -> None:
+    hand.scripts(1)
+    with hand.layer.block_history():
+        hand.paints(0)
+    assert hand.voxel == NOT_LUNG
+    hand.wants_more()
+    hand.layer.undo()  # writes the 1 of the script, as the network has it
+    assert hand.voxel == LUNG
+
+
+def test_another_label_on_lung_is_no_edit_but_its_undo_paints_where_the_threshold_took_the_lung_away(
+    hand: Hand,
+) -> None:
+    hand.wants_more()
+    hand.paints(2)
+    assert hand.voxel == LUNG
+    hand.wants_less()
+    hand.layer.undo()  # writes 1
+    assert hand.voxel == PUT_IN
+
+
+def test_the_label_255_alone_is_not_seen_when_an_undo_or_redo_writes_it(hand: Hand) -> None:
+    hand.paints(255)
+    hand.layer.undo()
+    hand.layer.redo()
+    assert hand.voxel == NOT_LUNG

@@ -56,11 +56,11 @@ def test_next_goes_to_the_most_doubtful_slice_first_and_back_again(dock) -> None
     assert in_view(dock) == first
 
 
-def test_a_slice_that_holds_no_lung_and_is_not_between_two_that_do_is_never_shown(dock, chest) -> None:
+def test_a_slice_away_from_any_lung_is_never_shown(dock, chest) -> None:
     order = dock.review.reviewing.order(only_open=False)
     holds_lung = np.flatnonzero(chest.mask.axial.any(axis=(1, 2)))
-    assert min(order) >= holds_lung.min()
-    assert max(order) <= holds_lung.max()
+    assert min(order) >= holds_lung.min() - 1
+    assert max(order) <= holds_lung.max() + 1
     assert 15 in order
 
 

@@ -47,6 +47,7 @@ class ExportPanel(Container):
         super().__init__(widgets=widgets, labels=False)
         self.split.text = "Label right lung 1 and left lung 2"
         self.export.changed.connect(self._export)
+        self.split.changed.connect(self._set_split)
         self.save_case.changed.connect(self.ask_and_save_case)
         session.events.case.connect(self._show_case)
         self._show_case()
@@ -72,6 +73,13 @@ class ExportPanel(Container):
         layer = self.session.ct_layer
         return "ct" if layer is None else layer.name.partition(".")[0].removesuffix("_ct").replace(" ", "_")
 
+    def _set_split(self, split: bool) -> None:
+        if self.session.case is not None:
+            self.session.case.set_split(split)
+
     def _show_case(self) -> None:
+        if self.session.case is not None:
+            with self.split.changed.blocked():
+                self.split.value = self.session.case.settings.split
         self.export.enabled = self.save_case.enabled = self.session.case is not None
         self.receipt.value = ""

@@ -53,8 +53,8 @@ class MeasurePanel(Container):
         self,
         session: Session,
         *,
-        ask_reference: Callable[[], Path | None] = lambda: None,
-        ask_figures: Callable[[str], Path | None] = lambda _: None,
+        ask_reference: Callable[[], Path | None],
+        ask_figures: Callable[[str], Path | None],
     ) -> None:
         self.session = session
         self._ask_reference, self._ask_figures = ask_reference, ask_figures

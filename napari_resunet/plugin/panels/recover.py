@@ -46,7 +46,7 @@ class RecoverPanel(Container):
             when = found.when.strftime("%H:%M on %d %b %Y")
             what = found.refusal or f"{found.edited_slices} edited slices of {found.ct_name}, {when}"
             self.words.value = f"Unsaved work was found: {what}."
-            self.recover.enabled = not found.refusal
+            self.recover.enabled = self.discard.enabled = not found.refusal
 
     def _recover(self) -> None:
         self.session.recover(self._offers[0])

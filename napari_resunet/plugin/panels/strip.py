@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyqtgraph as pg
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QSizePolicy
 
 from napari_resunet.editing.review import SliceState
 
@@ -37,6 +38,7 @@ class DoubtStrip(pg.PlotWidget):
         for item in (self._doubts, self._states, self._line):
             self.addItem(item)
         self.setFixedHeight(_HEIGHT)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # as wide as the panel
         self.setMenuEnabled(False)
         self.setMouseEnabled(x=False, y=False)
         self.hideButtons()

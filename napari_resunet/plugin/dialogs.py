@@ -1,0 +1,87 @@
+"""What the window asks in a dialog of its own: files, folders, yes or no, a voxel size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari.utils.notifications import show_error
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox, QWidget
+
+_CT_FILES = (
+    "CT or case (*.nii *.nii.gz *.tif *.tiff *.mha *.mhd *.nrrd *.nhdr *.dcm *.hdr *.nru);;All files (*)"
+)
+_MASK_FILES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha)"
+_CASE_FILES, _WEIGHTS_FILES, _TABLES = "Case (*.nru)", "Weights (*.safetensors)", "CSV (*.csv);;JSON (*.json)"
+_HOME = str(Path.home())
+Spacing = tuple[float, float, float]
+
+
+class Dialogs:
+    """Asks; each method returns what was chosen, or None.
+
+    Parameters
+    ----------
+    parent : QWidget
+        Over which the dialogs open.
+    """
+
+    def __init__(self, parent: QWidget) -> None:
+        self._parent = parent
+
+    def ct_folder(self) -> Path | None:
+        """Ask for the folder of a DICOM series."""
+        title = "Open a folder with a DICOM series"
+        return _path(QFileDialog.getExistingDirectory(self._parent, title, _HOME))
+
+    def ct_file(self) -> Path | None:
+        """Ask for a CT or a case file."""
+        return self._file_to_open("Open a CT", _CT_FILES)
+
+    def weights(self) -> Path | None:
+        """Ask for weights."""
+        return self._file_to_open("Weights", _WEIGHTS_FILES)
+
+    def reference(self) -> Path | None:
+        """Ask for a mask to compare with."""
+        return self._file_to_open("Compare with a mask", _MASK_FILES)
+
+    def mask_to_write(self, name: str) -> Path | None:
+        """Ask where a mask goes."""
+        return self._file_to_write("Export the mask", name, _MASK_FILES)
+
+    def case_to_write(self, name: str) -> Path | None:
+        """Ask where a case goes."""
+        path = self._file_to_write("Save the case", name, _CASE_FILES)
+        return path if path is None or path.suffix else path.with_suffix(".nru")
+
+    def table_to_write(self, name: str) -> Path | None:
+        """Ask where figures go."""
+        return self._file_to_write("Save the figures", name, _TABLES)
+
+    def _file_to_open(self, title: str, kinds: str) -> Path | None:
+        return _path(QFileDialog.getOpenFileName(self._parent, title, _HOME, kinds)[0])
+
+    def _file_to_write(self, title: str, name: str, kinds: str) -> Path | None:
+        return _path(QFileDialog.getSaveFileName(self._parent, title, str(Path(_HOME) / name), kinds)[0])
+
+    def confirm(self, question: str) -> bool:
+        """Ask a question and return whether the user said yes."""
+        answer = QMessageBox.question(self._parent, "napari-resunet", question)
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def spacing(self, why: str) -> Spacing | None:
+        """Ask for the voxel size in mm, along (z, y, x)."""
+        question = f"{why}\n\nVoxel size in mm: between slices, between rows, between columns"
+        answer, accepted = QInputDialog.getText(self._parent, "Voxel size", question, text="1.0, 1.0, 1.0")
+        if not accepted:
+            return None
+        try:
+            z, y, x = (float(part) for part in answer.split(","))
+        except ValueError:
+            show_error(f"three numbers are needed, such as 2.5, 0.7, 0.7; got {answer}")
+            return None
+        return z, y, x
+
+
+def _path(chosen: str) -> Path | None:
+    return Path(chosen) if chosen else None
