@@ -4,11 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from outcomes import outcome, pytest_terminal_summary
 
 from napari_resunet.phantom import Phantom, make_phantom
 
 __all__ = ["outcome", "pytest_terminal_summary"]  # found by pytest
+
+settings.register_profile("any machine", deadline=None)  # a slow machine proves nothing
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).parent.parent
 

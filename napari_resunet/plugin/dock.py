@@ -10,7 +10,7 @@ from typing import Any
 import napari.viewer
 from napari.layers import Layer
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from napari_resunet.editing.journal import journal_root
@@ -67,7 +67,12 @@ class LungSegmentation(QScrollArea):
         self._with_ct: Callable[[Path], None] | None = None
         self.session.events.failed.connect(self._show_error)
         QApplication.instance().aboutToQuit.connect(self.session.close)
-        self.destroyed.connect(self.session.close)
+
+    def event(self, event: QEvent) -> bool:
+        # napari takes a widget out of its dock when that is closed, and keeps it alive
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.session.close()
+        return super().event(event)
 
     def _lay_out(self) -> None:
         inside = QWidget()
@@ -103,6 +108,7 @@ class LungSegmentation(QScrollArea):
             self._farewell = Farewell(
                 window._qt_window, unsaved=self._unsaved, save=self._save_all, discard=self.autosave.discard
             )
+            self.session.on_close.append(self._farewell.let_go)
 
     def _unsaved(self) -> list[str]:
         return [case.reference.name for case in self.session.unsaved_cases()]

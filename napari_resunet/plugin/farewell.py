@@ -35,6 +35,11 @@ class Farewell(QObject):
         self._unsaved, self._save, self._discard = unsaved, save, discard
         window.installEventFilter(self)
 
+    def let_go(self) -> None:
+        """Watch no more."""
+        self.parent().removeEventFilter(self)
+        self.setParent(None)
+
     def eventFilter(self, window: QObject, event: QEvent) -> bool:  # noqa: N802 Qt's name
         if event.type() == QEvent.Type.Close and window.isVisible() and not self._may_close(window):
             event.ignore()

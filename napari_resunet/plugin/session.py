@@ -80,7 +80,6 @@ class Session:
         # what was painted on a CT is there again when the user comes back to it
         self._cases: WeakKeyDictionary[Layer, Case] = WeakKeyDictionary()
         self.on_close: list[Callable[[], None]] = []
-        self.on_close: list[Callable[[], None]] = []
         self._job: Job | None = None
         self._then: Callable[[], None] | None = None
         self._error: Exception | None = None
@@ -448,6 +447,7 @@ class Session:
         self._is_closed = True
         for close in self.on_close:
             close()
+        self.on_close.clear()
         # first of all: the widgets that listen may be gone already
         for signal in (*self.events.signals.values(), *self.correcting.events.signals.values()):
             signal.disconnect()

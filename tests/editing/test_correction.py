@@ -36,24 +36,22 @@ def test_composing_is_the_sum_it_is_said_to_be_and_changes_nothing(automatic: An
 
 
 def test_a_slice_that_is_as_it_was_shown_has_no_changes() -> None:
-    assert changed_by_hand(row(0, 1, 0), row(0, 1, 0)) is None
+    assert changed_by_hand(row(0, 1, 0), row(0, 1, 0)).tolist() == []
 
 
 def test_changes_are_found_in_both_directions_as_flat_rising_indices() -> None:
     where = changed_by_hand(np.array([[1, 0], [0, 1]], np.uint8), np.array([[0, 0], [1, 1]], np.uint8))
-    assert where is not None
     assert where.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_any_label_above_zero_is_lung(dtype: Any) -> None:
     where = changed_by_hand(row(2, 7, 0, dtype=dtype), row(1, 0, 0))
-    assert where is not None
     assert where.tolist() == [1]
 
 
 def test_another_label_on_lung_alone_is_no_change() -> None:
-    assert changed_by_hand(row(2, 1, 0), row(1, 1, 0)) is None
+    assert changed_by_hand(row(2, 1, 0), row(1, 1, 0)).tolist() == []
 
 
 def test_what_is_painted_is_put_in_and_what_is_erased_is_taken_out() -> None:
@@ -72,8 +70,6 @@ def test_whatever_a_hand_leaves_is_what_the_sum_gives_afterwards(
 ) -> None:
     before, composed = edit.copy(), compose(automatic, edit)
     where = changed_by_hand(left.astype(np.uint8), composed)
-    assert (where is None) == np.array_equal(left, composed > 0)
-    if where is not None:
-        edit.ravel()[where] = stated_by(left.ravel()[where], automatic.ravel()[where])
+    edit.ravel()[where] = stated_by(left.ravel()[where], automatic.ravel()[where])
     np.testing.assert_array_equal(compose(automatic, edit), left)
     np.testing.assert_array_equal(edit[left == (composed > 0)], before[left == (composed > 0)])

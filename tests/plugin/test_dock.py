@@ -50,6 +50,15 @@ def test_the_widget_is_what_the_menu_opens_and_there_is_one_of_it(viewer, dock) 
     assert launch.show_widget(viewer) is dock
 
 
+def test_a_widget_that_is_closed_lets_go_of_the_viewer_and_of_its_keys(dock, viewer) -> None:
+    session = dock.session
+    viewer.window.remove_dock_widget(dock)
+    assert not {"N", "R", "W"} & {str(key) for key in viewer.keymap}
+    viewer.add_image(np.zeros((3, 4, 5), np.int16))
+    assert session.case is None
+    assert launch.show_widget(viewer) is not dock
+
+
 def test_an_empty_widget_says_what_to_do_and_offers_nothing_that_cannot_be_done(dock) -> None:
     assert "Drop a CT into the window" in dock.ct.card.value
     assert not dock.segment.start.enabled

@@ -156,16 +156,25 @@ class EditsSurvive(RuleBasedStateMachine):
         x=columns,
         along=st.integers(0, 4),
         size=st.sampled_from([1, 3, 7]),
-        label=labels,
+        labels=st.lists(labels, min_size=1, max_size=3),
         in_3d=st.booleans(),
-        slips=st.booleans(),
+        threshold=thresholds,
     )
     def paint(
-        self, z: int, y: int, x: int, along: int, size: int, label: int, in_3d: bool, slips: bool
+        self,
+        z: int,
+        y: int,
+        x: int,
+        along: int,
+        size: int,
+        labels: list[int],
+        in_3d: bool,
+        threshold: float | None,
     ) -> None:
-        self.stroke(z, y, x, along, size, label, in_3d)
-        if slips:  # over a part of it goes the other label
-            self.stroke(z, y + 1, x, 0, size, 1 - label, in_3d)
+        """Paint, and perhaps think better of it: over a part of it once more, with the threshold elsewhere."""
+        for i, label in enumerate(labels):
+            self.stroke(z, y + i, x, along, size, label, in_3d)
+            self.move_threshold(threshold)
 
     def stroke(self, z: int, y: int, x: int, along: int, size: int, label: int, in_3d: bool) -> None:
         covered = np.any([brush(z, y, x + i, size, in_3d=in_3d) for i in range(along + 1)], axis=0)
@@ -283,12 +292,12 @@ class EditsSurvive(RuleBasedStateMachine):
 
     def predicting(
         self,
-        volume: Volume,
+        _volume: Volume,
         settings: PredictSettings,
         slices: Any,
-        start: int,
+        _start: int,
         earlier: Run | None,
-        done: Bools,
+        _done: Any,
     ) -> Iterator[tuple[Run, Batch | None, int, int]]:
         """What a model says, without one: its first slice, what a hand does meanwhile, then the rest."""
         run = Run(settings.model, "", 128, "cpu", "float32", (0, HEIGHT, 0, WIDTH))
@@ -440,6 +449,7 @@ class Hand:
         self.session = Session(ViewerModel())
         self.session.show_ct(CT)
         self.session.show_layers()
+        self.layer.brush_size = 1
         case = self.session.case
         case.change_settings(clean=False)
         run = Run("one", "", 128, "cpu", "float32", (0, HEIGHT, 0, WIDTH))
@@ -454,7 +464,8 @@ class Hand:
         return self.session.mask_layer
 
     def paints(self, label: int) -> None:
-        self.layer.data_setitem(((0,), (0,), (0,)), label)
+        with self.layer.block_history():
+            self.layer.paint((0, 0, 0), label)
 
     def scripts(self, label: int) -> None:
         self.layer.data[0, 0, 0] = label
@@ -558,8 +569,7 @@ def test_what_a_script_writes_and_a_stroke_paints_over_before_anything_looks_was
     hand: Hand,
 ) -> None:
     hand.scripts(1)
-    with hand.layer.block_history():
-        hand.paints(0)
+    hand.paints(0)
     assert hand.voxel == NOT_LUNG
     hand.wants_more()
     hand.layer.undo()  # writes the 1 of the script, as the network has it
@@ -577,8 +587,28 @@ def test_another_label_on_lung_is_no_edit_but_its_undo_paints_where_the_threshol
     assert hand.voxel == PUT_IN
 
 
-def test_the_label_255_alone_is_not_seen_when_an_undo_or_redo_writes_it(hand: Hand) -> None:
-    hand.paints(255)
+@pytest.mark.parametrize("label", [2, 255])
+def test_lung_of_any_label_is_undone_and_redone(hand: Hand, label: int) -> None:
+    hand.paints(label)
+    hand.paints(0)
     hand.layer.undo()
-    hand.layer.redo()
+    assert hand.voxel == PUT_IN
+    hand.layer.undo()
     assert hand.voxel == NOT_LUNG
+    hand.layer.redo()
+    assert hand.voxel == PUT_IN
+
+
+@pytest.mark.parametrize("label", [2, 255])
+def test_another_label_on_what_was_painted_is_no_edit_and_neither_are_its_undo_and_redo(
+    hand: Hand, label: int
+) -> None:
+    hand.paints(1)
+    hand.paints(label)
+    hand.wants_more()
+    for step in (hand.layer.undo, hand.layer.redo):
+        step()
+        assert hand.voxel == PUT_IN
+    hand.layer.undo()
+    hand.layer.undo()
+    assert hand.voxel == LUNG

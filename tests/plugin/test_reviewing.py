@@ -100,17 +100,18 @@ def test_a_stroke_makes_a_slice_edited_and_a_flag_stands_over_it(dock, qtbot) ->
     assert dock.review.reviewing.states[3] == SliceState.EDITED
 
 
-def test_the_keys_do_what_the_buttons_do(dock) -> None:
-    keymap = {str(key): do for key, do in dock.session.viewer.keymap.items()}
-    viewer = dock.session.viewer
-    keymap["N"](viewer)
+def test_the_keys_do_what_the_buttons_do(dock, qtbot) -> None:
+    canvas = dock.session.viewer.window._qt_viewer.canvas.native
+    qtbot.keyClick(canvas, Qt.Key.Key_N)
     assert in_view(dock) in (12, 15)
     z = in_view(dock)
-    keymap["R"](viewer)
+    qtbot.keyClick(canvas, Qt.Key.Key_R)
     assert dock.session.case.slice_states()[z] == SliceState.REVIEWED
     z = in_view(dock)
-    keymap["Shift+R"](viewer)
+    qtbot.keyClick(canvas, Qt.Key.Key_R, Qt.KeyboardModifier.ShiftModifier)
     assert dock.session.case.slice_states()[z] == SliceState.FLAGGED
+    qtbot.keyClick(canvas, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+    assert dock.session.case.slice_states()[in_view(dock)] != SliceState.REVIEWED
 
 
 def test_the_keys_are_given_back_when_the_widget_closes(dock) -> None:

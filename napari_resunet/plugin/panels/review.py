@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from magicgui.widgets import CheckBox, Container, PushButton
 from qtpy.QtCore import QTimer
@@ -56,7 +54,7 @@ class ReviewPanel(Container):
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
         self._rest.timeout.connect(self.reviewing.refresh)
-        self._keys = {NEXT: self.go_on, BACK: self.go_back, TICK: self._tick, FLAG: self.reviewing.flag}
+        self._keys = {NEXT: self._on_next, BACK: self._on_back, TICK: self._on_tick, FLAG: self._on_flag}
         self._listen()
         self._show()
 
@@ -75,7 +73,7 @@ class ReviewPanel(Container):
         session.events.ran.connect(self._refresh_soon)
         session.viewer.dims.events.current_step.connect(self._show_place)
         for key, do in self._keys.items():
-            session.viewer.bind_key(key, partial(_do, do), overwrite=True)
+            session.viewer.bind_key(key, do, overwrite=True)
         session.on_close.append(self._let_go)
 
     def _let_go(self) -> None:
@@ -94,6 +92,18 @@ class ReviewPanel(Container):
 
     def _tick(self) -> None:
         self.reviewing.tick(only_open=self.only_open.value)
+
+    def _on_next(self, _viewer: object) -> None:
+        self.go_on()
+
+    def _on_back(self, _viewer: object) -> None:
+        self.go_back()
+
+    def _on_tick(self, _viewer: object) -> None:
+        self._tick()
+
+    def _on_flag(self, _viewer: object) -> None:
+        self.reviewing.flag()
 
     def _refresh_soon(self, _said: str = "") -> None:
         self._rest.start()
@@ -123,7 +133,3 @@ class ReviewPanel(Container):
         elif not order and self.reviewing.matters.any():
             words += "; no slice is left to look at"
         self.place.value = words
-
-
-def _do(do, _viewer: object) -> None:
-    do()
