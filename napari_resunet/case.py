@@ -10,10 +10,10 @@ first stroke back; a redo gives back what the undo took. Nothing else moves, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from psygnal import Signal, SignalGroup
 
 from napari_resunet.editing.adding_up import put_adopted, refuse_no_mask
 from napari_resunet.editing.correction import changed_by_hand, compose, stated_by
-from napari_resunet.editing.history import EditHistory
+from napari_resunet.editing.history import Changes, EditHistory, Step
 from napari_resunet.editing.review import Review
 from napari_resunet.errors import InputError
 from napari_resunet.inference.postprocess import finish_mask, lung_voxels, threshold_level
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
-How = Literal["stroke", "undo", "redo"]
 
 
 class CaseEvents(SignalGroup):
@@ -78,6 +77,8 @@ class Case:
         Grows whenever probabilities or settings change.
     hand_version : int
         Grows whenever edits, ticks or flags change: what a journal has to keep.
+    base_version : int
+        Grows whenever probabilities or the mask it began from change.
     """
 
     def __init__(self, volume: Volume) -> None:
@@ -94,8 +95,9 @@ class Case:
         self.review = Review(shape[0])
         self.banked: list[BankedEdits] = []
         self.run: Run | None = None
-        self.version = self.hand_version = self._kept_version = 0
+        self.version = self.hand_version = self.base_version = self._kept_version = 0
         self._history = EditHistory()
+        self._labels_used = np.zeros(256, dtype=bool)
         self._adopted: Bools | None = None
         self._adopted_name: str | None = None
         self._is_settled = True
@@ -112,6 +114,7 @@ class Case:
     def _forget_probabilities(self) -> None:
         self.probability[...] = 0
         self.done[...] = False
+        self.base_version += 1
         self._moved_on()
         self.events.probability.emit(0, len(self.done))
         self.settle()
@@ -128,6 +131,7 @@ class Case:
         part = slice(batch.start, batch.stop)
         self.probability[part] = batch.probabilities
         self.done[part] = True
+        self.base_version += 1
         self.automatic[part] = self._lungs(part, clean=False)
         self._moved_on()
         self._show(range(batch.start, batch.stop))
@@ -148,6 +152,7 @@ class Case:
         """
         refuse_other_grid(mask.geometry, self.volume.geometry, what=name)
         self._adopted, self._adopted_name = mask.axial > 0, name
+        self.base_version += 1
         self._moved_on()
         self.settle()
 
@@ -187,73 +192,78 @@ class Case:
 
     # ---- what a hand does
 
-    def take_shown(self, shown: npt.NDArray[np.integer], how: How = "stroke") -> None:
+    def take_shown(self, shown: npt.NDArray[np.integer]) -> None:
         """Take in a mask layer whose data may be another array than `mask`, of the same shape."""
         if shown is not self.mask:
             np.copyto(self.mask, shown > 0, casting="unsafe")
-        self.absorb_edits(how)
+        self.absorb_edits()
 
-    def absorb_edits(self, how: How = "stroke") -> None:
-        """Note what a hand has changed in `mask` since last time: by strokes of any kind, an undo or a redo."""
-        if how == "stroke":
-            for z in range(len(self.mask)):
-                self._absorb(z)
-        elif how == "undo":
-            self._undo()
-        else:
-            self._redo()
-
-    def begin_step(self) -> None:
-        """Note that the layer's own history has one more step; what the step changed may be absorbed later."""
-        self._history.begin_step()
+    def absorb_edits(self) -> None:
+        """Note what a hand has changed in `mask` since last time, by strokes of any kind."""
+        for z in range(len(self.mask)):
+            self._absorb(z)
 
     def _absorb(self, z: int) -> None:
-        """Note what strokes have changed in one slice."""
-        where, stated = self._stated_by_hand(z)
+        """Note what a hand has changed in one slice."""
+        shown, composed = self.mask[z], self._composed(z)
+        if np.array_equal(shown, composed):
+            return
+        self._labels_used[shown.ravel()] = True
+        where = changed_by_hand(shown, composed)
         if len(where):
-            self._history.note(z, where, self._set_edits(z, where, stated))
+            lung, edit = shown.ravel()[where] > 0, self.edit[z].ravel()
+            self._history.note(z, Changes(where, ~lung, edit[where]))
+            self._set_edits(z, where, stated_by(lung, self.automatic[z].ravel()[where]))
 
-    def _undo(self) -> None:
-        step = {}
-        for z in range(len(self.mask)):
-            where, stated = self._stated_by_hand(z)
-            if len(where):
-                recalled = self._history.recall(z, where, otherwise=stated)
-                step[z] = where, self._set_edits(z, where, recalled)
-        self._history.undone(step)
-        self._show(step)  # the layer may have brought back what is older than the threshold
+    def begin_step(self) -> None:
+        """Note that the layer's own history has one more step, and nothing to redo."""
+        self._history.begin_step()
 
-    def _redo(self) -> None:
-        step = self._history.redone()
-        changed = []
-        for z in range(len(self.mask)):
-            where, stated = self._stated_by_hand(z)
-            if z in step:
-                given_back, edits = step[z]
-                others = ~np.isin(where, given_back)
-                where, stated = np.append(given_back, where[others]), np.append(edits, stated[others])
-                order = np.argsort(where)
-                where, stated = where[order], stated[order]
-            if len(where):
-                self._history.note(z, where, self._set_edits(z, where, stated))
-                changed.append(z)
-        self._show(changed)
+    def step(self, how: Step, write: Callable[[], None]) -> None:
+        """Let the layer undo or redo, and give the voxels that it writes the edits that they had.
 
-    def _stated_by_hand(self, z: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]]:
-        """Return where one slice is not what was last shown, and what the hand says with that."""
-        where = changed_by_hand(self.mask[z], self._composed(z))
-        return where, stated_by(self.mask[z].ravel()[where] > 0, self.automatic[z].ravel()[where])
+        Such a voxel may show already what is written, where the threshold has come to agree with the hand. So that it
+        is seen all the same, the slices that may be meant are blank meanwhile: nobody must look at `mask` then.
 
-    def _set_edits(
-        self, z: int, where: npt.NDArray[np.intp], edits: npt.NDArray[np.int8]
-    ) -> npt.NDArray[np.int8]:
-        """Write edits into one slice; return those that were there before."""
+        Parameters
+        ----------
+        how : str
+            ``"undo"`` or ``"redo"``.
+        write : callable
+            Writes into `mask`.
+        """
+        self.absorb_edits()
+        unwritten = 255 - int(np.argmin(self._labels_used[::-1]))  # a label that no stroke has brought
+        blank = self._history.slices(how)
+        self.mask[blank] = unwritten
+        try:
+            write()
+        finally:
+            written = {z: np.flatnonzero(self.mask[z] != unwritten) for z in blank}
+            changed = [z for z in range(len(self.mask)) if self._absorb_step(z, how, written.get(z))]
+            self._show({*blank, *changed})
+
+    def _absorb_step(self, z: int, how: Step, where: npt.NDArray[np.intp] | None) -> bool:
+        """Give the voxels that the layer wrote into one slice the edits that they had; return whether it wrote."""
+        composed = self._composed(z)
+        if where is None:
+            where = changed_by_hand(self.mask[z], composed)
+        if not len(where):
+            return False
+        lung, now = self.mask[z].ravel()[where] > 0, self.edit[z].ravel()[where]
+        stated = stated_by(lung, self.automatic[z].ravel()[where])
+        shown = composed.ravel()[where] > 0
+        edits = self._history.step(how, z, Changes(where, lung, stated), shown=shown, now=now)
+        if not np.array_equal(edits, now):
+            self._set_edits(z, where, edits)
+        return True
+
+    def _set_edits(self, z: int, where: npt.NDArray[np.intp], edits: npt.NDArray[np.int8]) -> None:
+        """Write edits into one slice."""
         flat = self.edit[z].ravel()
-        before: npt.NDArray[np.int8] = flat[where]
         flat[where] = edits
         self.edited[z] = flat.any()
         self.hand_version += 1
-        return before
 
     def forget_edits(self, keep: Bools | None = None) -> int:
         """Set aside the edits, but those of the slices to `keep`; return how many voxels that were.
@@ -429,6 +439,7 @@ class Case:
             self.run, self._adopted, self._adopted_name = record.run, record.adopted, record.adopted_name
             self.probability[...] = record.probability
             self.done[...] = record.done
+            self.base_version += 1
         self.settings = record.settings
         slices = record.edits.slices
         present = self.edit[slices]

@@ -930,6 +930,7 @@ class EditsSurvive(RuleBasedStateMachine):
         where[box] = True
         return where & (self.twin.mask != (label > 0))
 
+    @precondition(lambda self: self.twin.past)
     @rule(times=st.integers(1, 3), threshold=thresholds)
     def undo(self, times: int, threshold: float | None) -> None:
         self.move_threshold(threshold)
@@ -937,6 +938,7 @@ class EditsSurvive(RuleBasedStateMachine):
             self.layer.undo()
             self.twin.undo()
 
+    @precondition(lambda self: self.twin.future)
     @rule(times=st.integers(1, 3), threshold=thresholds)
     def redo(self, times: int, threshold: float | None) -> None:
         self.move_threshold(threshold)
@@ -944,6 +946,7 @@ class EditsSurvive(RuleBasedStateMachine):
             self.layer.redo()
             self.twin.redo()
 
+    @precondition(lambda self: self.twin.hand.any() or self.twin.bank)
     @rule(how=st.sampled_from(["forget", "keep some", "bring back"]), z=st.integers(0, 3))
     def set_edits_aside(self, how: str, z: int) -> None:
         if how == "bring back":
@@ -1008,6 +1011,7 @@ class EditsSurvive(RuleBasedStateMachine):
             self.twin.begin_anew()
         self.case.begin(self.runs[0])
 
+    @precondition(lambda self: not self.twin.done.all())  # else there is no place for it
     @rule()
     def adopt_a_mask(self) -> None:
         self.twin.adopted = self.rng.random(SHAPE) < 0.5
@@ -1016,6 +1020,7 @@ class EditsSurvive(RuleBasedStateMachine):
 
     # the files
 
+    @precondition(lambda self: self.twin.hand.any())
     @rule(whole=st.booleans())
     def keep_a_record(self, whole: bool) -> None:
         self.kept = self.case.record(whole=whole), deepcopy(self.twin), whole
@@ -1031,7 +1036,7 @@ class EditsSurvive(RuleBasedStateMachine):
         self.case.take_in(record)
         self.twin.take_in(twin, whole=whole)
 
-    @precondition(lambda self: self.twin.mask.any())
+    @precondition(lambda self: self.twin.hand.any())
     @rule()
     def export(self) -> None:
         mask = self.case.finished_mask().array

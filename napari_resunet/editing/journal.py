@@ -111,6 +111,11 @@ class Journal:
             self._bases, self._base = number, name
             self._drop_old_bases()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody has removed its folder: what is written next begins another journal."""
+        return self._place is not None and not self._place[0].is_dir()
+
     def close(self, *, keep: bool = False) -> None:
         """Let go of the folder, and remove it unless it is to be found at the next start. No write comes after that."""
         with self._turn:

@@ -15,6 +15,7 @@ from napari_resunet.editing.journal import Abandoned, Journal
 from napari_resunet.errors import OutputError
 from napari_resunet.plugin.jobs import Job
 from napari_resunet.record import CaseRecord
+from napari_resunet.settings import MaskSettings
 
 if TYPE_CHECKING:
     from napari_resunet.plugin.session import Session
@@ -22,21 +23,32 @@ if TYPE_CHECKING:
 _AFTER_MS = 2_000  # after the first stroke that is not written yet
 _RETRY_MS, _RETRY_MOST_MS = 10_000, 300_000
 
+HandVersion = tuple[int, MaskSettings]
+
+
+def _hand_version(case: Case) -> HandVersion:
+    return case.hand_version, case.settings
+
 
 class _Page:
-    """The journal of one case, and what is in it already."""
+    """The journal of one case, and what is in it."""
 
     def __init__(self, case: Case, root: Path) -> None:
         source = case.volume.source
         self.journal = Journal(root, case.reference, None if source is None else source.path)
-        self.hand_version: int | None = None
-        self.base = _base_of(None)
+        self.hand: HandVersion | None = None
+        self.base = 0  # the version of a case in which nothing was found
         self.goes_on_from: Abandoned | None = None  # until this page holds all of it
+        self.is_dropped = False
+        self.is_waiting = False
+        self.retry_ms = _RETRY_MS
 
-
-def _base_of(case: Case | None) -> tuple[object, ...]:
-    """Return what tells one state of the large parts from another: run, slices seen, mask it began from."""
-    return (None, 0, None) if case is None else (case.run, int(case.done.sum()), case.began_from)
+    def close(self) -> None:
+        """Remove the journal: what it holds is in a file, or not wanted."""
+        self.journal.close()
+        if self.goes_on_from is not None:
+            self.goes_on_from.discard()
+            self.goes_on_from = None
 
 
 class Autosave:
@@ -54,56 +66,72 @@ class Autosave:
         self.session = session
         self._root = root
         self._pages: WeakKeyDictionary[Case, _Page] = WeakKeyDictionary()
+        self._discarded: WeakKeyDictionary[Case, HandVersion] = WeakKeyDictionary()
         self._job: Job | None = None
+        self._at_work: _Page | None = None
         self._error: Exception | None = None
-        self._retry_ms = _RETRY_MS
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.write)
-        session.events.hand.connect(self._write_soon)
-        session.events.ran.connect(self._write_soon)
-        session.events.kept.connect(self._drop_kept)
-        session.events.recovered.connect(self._go_on_from)
+        self._soon, self._later = QTimer(), QTimer()
+        for timer, then in ((self._soon, self.write), (self._later, self._try_again)):
+            timer.setSingleShot(True)
+            timer.timeout.connect(then)
+        events = session.events
+        for signal in (events.hand, events.mask, events.case, events.ran):
+            signal.connect(self._write_soon)
+        events.kept.connect(self._drop_kept)
+        events.recovered.connect(self._go_on_from)
         session.on_close.append(self.close)
+        self._write_soon()  # a widget that was closed may have left work in the viewer
 
     @property
     def is_idle(self) -> bool:
         """Whether all that a hand did is written."""
-        return self._job is None and not self._timer.isActive()
+        return self._job is None and not self._soon.isActive() and not self._later.isActive()
 
     def _write_soon(self, _said: str = "") -> None:
-        if not self._timer.isActive():
-            self._timer.start(_AFTER_MS)
+        if not self._soon.isActive():
+            self._soon.start(_AFTER_MS)
 
     def write(self) -> None:
         """Write what is not in the journal yet, beside the window, one part after the other."""
         if self._job is not None:
             return
-        for case in self.session.unsaved_cases():
+        for case in self._unwritten_cases():
             page = self._page(case)
-            base, hand_version = _base_of(case), case.hand_version
-            if base != page.base and not self.session.is_running:
-                page.base = base
-                self._start(page, case.record(), is_base=True)
+            if page.is_waiting:
+                continue
+            if page.base != case.base_version and not self.session.is_running:
+                self._start(page, case.record(), base=case.base_version)
                 return
-            if page.hand_version != hand_version:
-                page.hand_version = hand_version
-                self._start(page, case.record(whole=False), is_base=False)
+            if page.hand != _hand_version(case):
+                self._start(page, case.record(whole=False), hand=_hand_version(case))
                 return
+
+    def _unwritten_cases(self) -> list[Case]:
+        """Return the cases with work that is in no file, and that the user has not let go."""
+        return [
+            case for case in self.session.unsaved_cases() if self._discarded.get(case) != _hand_version(case)
+        ]
 
     def _page(self, case: Case) -> _Page:
-        if case not in self._pages:
-            self._pages[case] = _Page(case, self._root)
-        return self._pages[case]
+        page = self._pages.get(case)
+        if page is None or page.is_dropped or page.journal.is_gone:
+            page = self._pages[case] = _Page(case, self._root)
+        return page
 
-    def _start(self, page: _Page, record: CaseRecord, *, is_base: bool) -> None:
+    def _start(
+        self, page: _Page, record: CaseRecord, *, hand: HandVersion | None = None, base: int | None = None
+    ) -> None:
+        self._at_work = page
         ears = {"on_value": self._note_written, "on_error": self._note_error, "on_end": self._end}
-        self._job = Job(_writing, page, record, is_base, **ears)
+        self._job = Job(_writing, page.journal, record, hand, base, **ears)
         self._job.start()
 
-    def _note_written(self, page: _Page) -> None:
-        self._retry_ms = _RETRY_MS
-        if page.goes_on_from is not None and page.hand_version is not None:
+    def _note_written(self, written: tuple[HandVersion | None, int | None]) -> None:
+        page, (hand, base) = self._at_work, written
+        page.hand = hand  # None after a base: the part that names it is still to be written
+        page.base = page.base if base is None else base
+        page.retry_ms = _RETRY_MS
+        if hand is not None and page.goes_on_from is not None:
             page.goes_on_from.discard()
             page.goes_on_from = None
 
@@ -111,21 +139,27 @@ class Autosave:
         self._error = error
 
     def _end(self) -> None:
-        self._job, error, self._error = None, self._error, None
-        if error is not None:
-            self._try_again(error)
-        elif not self._timer.isActive():
-            self.write()
+        page, error = self._at_work, self._error
+        self._job = self._at_work = self._error = None
+        if page.is_dropped:
+            page.close()
+        elif error is not None and not page.journal.is_gone:
+            self._wait(page, error)
+        self.write()
 
-    def _try_again(self, error: Exception) -> None:
+    def _wait(self, page: _Page, error: Exception) -> None:
         """Warn once, and try again later and later; painting goes on."""
-        for page in self._pages.values():
-            page.hand_version, page.base = None, _base_of(None)
-        self._timer.start(self._retry_ms)
-        is_news = self._retry_ms == _RETRY_MS
-        self._retry_ms = min(2 * self._retry_ms, _RETRY_MOST_MS)
+        page.is_waiting = True
+        self._later.start(page.retry_ms)
+        is_news = page.retry_ms == _RETRY_MS
+        page.retry_ms = min(2 * page.retry_ms, _RETRY_MOST_MS)
         if is_news:
             self.session.events.failed.emit(error)
+
+    def _try_again(self) -> None:
+        for page in self._pages.values():
+            page.is_waiting = False
+        self.write()
 
     def _go_on_from(self, found: Abandoned) -> None:
         """Write what was recovered, and only then let go of where it was."""
@@ -133,44 +167,56 @@ class Autosave:
         self.write()
 
     def _drop_kept(self) -> None:
-        for case, page in list(self._pages.items()):
+        for case in list(self._pages):
             if not case.has_unsaved_work:
-                self._drop(page)
-                del self._pages[case]
+                self._drop(case)
 
     def discard(self) -> None:
         """Let go of all that was kept, by the user's word."""
-        for page in self._pages.values():
-            self._drop(page)
-        self._pages.clear()
+        for case in self.session.unsaved_cases():
+            self._discarded[case] = _hand_version(case)
+        for case in list(self._pages):
+            self._drop(case)
 
-    def _drop(self, page: _Page) -> None:
-        page.journal.close()
-        if page.goes_on_from is not None:
-            page.goes_on_from.discard()
+    def _drop(self, case: Case) -> None:
+        page = self._pages.pop(case)
+        page.is_dropped = True
+        if page is not self._at_work:  # else it would have to be waited for
+            page.close()
 
     def close(self) -> None:
         """Write what is left, and leave what is in no file to be found at the next start."""
-        self._timer.stop()
+        self._soon.stop()
+        self._later.stop()
         if self._job is not None:
             self._job.abandon()
-            self._job = None
-        for case, page in list(self._pages.items()):
-            is_unsaved = case.has_unsaved_work
-            if is_unsaved and page.hand_version != case.hand_version:
-                with contextlib.suppress(
-                    OutputError
-                ):  # what was written before is there, and nobody to be told
-                    page.journal.write(case.record(whole=False))
-            page.journal.close(keep=is_unsaved)
-            if page.goes_on_from is not None:
-                page.goes_on_from.release()
+        for case in self._unwritten_cases():
+            self._write_last(case, self._page(case))
+        for page in self._pages.values():
+            page.close()
+        if self._at_work is not None and self._at_work.is_dropped:
+            self._at_work.close()
         self._pages.clear()
+        self._job = self._at_work = None
+
+    def _write_last(self, case: Case, page: _Page) -> None:
+        with contextlib.suppress(OutputError):  # what was written before is there, and nobody to be told
+            if page.base != case.base_version:
+                page.journal.write_base(case.record())
+                page.hand = None
+            if page.hand != _hand_version(case):
+                page.journal.write(case.record(whole=False))
+        page.journal.close(keep=True)
+        if page.goes_on_from is not None:
+            page.goes_on_from.release()
+        del self._pages[case]
 
 
-def _writing(page: _Page, record: CaseRecord, is_base: bool) -> Iterator[_Page]:
-    if is_base:
-        page.journal.write_base(record)
+def _writing(
+    journal: Journal, record: CaseRecord, hand: HandVersion | None, base: int | None
+) -> Iterator[tuple[HandVersion | None, int | None]]:
+    if base is None:
+        journal.write(record)
     else:
-        page.journal.write(record)
-    yield page
+        journal.write_base(record)
+    yield hand, base

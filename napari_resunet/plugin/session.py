@@ -19,7 +19,8 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from psygnal import Signal, SignalGroup
 
-from napari_resunet.case import Case, How
+from napari_resunet.case import Case
+from napari_resunet.editing.history import Step
 from napari_resunet.editing.journal import Abandoned
 from napari_resunet.errors import InputError, ResUNetError
 from napari_resunet.imaging.intensity import refuse_implausible_hu
@@ -38,7 +39,7 @@ from napari_resunet.plugin.layers import (
     volume_of,
 )
 from napari_resunet.plugin.work import cleaning, predicting, reading, reading_case, recovering
-from napari_resunet.record import CaseRecord
+from napari_resunet.record import CaseRecord, CtReference
 from napari_resunet.settings import KEEP_EDITS, KEEP_TICKED, InputAnswers, PredictSettings, RunSettings
 from napari_resunet.volume import Mask, Run, Volume
 
@@ -79,6 +80,7 @@ class Session:
         self.mask_layer: Labels | None = None
         # what was painted on a CT is there again when the user comes back to it
         self._cases: WeakKeyDictionary[Layer, Case] = WeakKeyDictionary()
+        self._without_layer: list[Case] = []  # whose CT was deleted, and whose work is in no file yet
         self.on_close: list[Callable[[], None]] = []
         self._job: Job | None = None
         self._then: Callable[[], None] | None = None
@@ -86,7 +88,7 @@ class Session:
         self._cleaning: Job | None = None
         self._clean_again = False
         self._is_reading = False
-        self._is_closed = False
+        self._is_closed = self._is_drawing = False
         self._started = 0.0
         self._hand_version = 0
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
@@ -117,8 +119,8 @@ class Session:
 
     @property
     def cases(self) -> list[Case]:
-        """Every case that was open in this viewer and whose CT is still there."""
-        return list(self._cases.values())
+        """Every case that was open in this viewer: its CT is still there, or work on it is in no file."""
+        return [*self._cases.values(), *self._without_layer]
 
     def _read(
         self,
@@ -160,7 +162,7 @@ class Session:
             return
         self._let_go()
         self._cases[layer] = self.case = case
-        self.ct_layer = layer
+        self.ct_layer, self._hand_version = layer, case.hand_version
         for found in self.viewer.layers:
             if shows(found, case):
                 self._take_result_layer(found)
@@ -177,7 +179,17 @@ class Session:
             return case
         volume = layer.metadata.get(KEY)
         cases = (found.metadata.get(KEY) for found in self.viewer.layers)
-        return next((case for case in cases if isinstance(case, Case) and case.volume is volume), None)
+        known = (case for case in cases if isinstance(case, Case) and case.volume is volume)
+        return next(known, None) or self._work_on(volume)
+
+    def _work_on(self, volume: Volume | None) -> Case | None:
+        """Return the case of a CT that was deleted with unsaved work on it, and is opened once more."""
+        for case in self._without_layer:
+            if volume is not None and case.reference.sha256 == CtReference.of(volume).sha256:
+                self._without_layer.remove(case)
+                case.volume = volume
+                return case
+        return None
 
     def _let_go(self) -> None:
         """Leave the open case as it is; it is found again when its CT layer is chosen."""
@@ -356,21 +368,27 @@ class Session:
         """Show a mask made elsewhere, to be corrected."""
         if self.case is not None:
             self.show_layers()
+            self.sync()
             self.case.adopt(mask, name=name)
 
-    def sync(self, how: How = "stroke") -> None:
-        """Take in what was painted, undone or redone, also by those who gave the layer another array."""
+    def sync(self) -> None:
+        """Take in what was painted, also by those who gave the layer another array."""
         if self.case is None or self.mask_layer is None:
             return
         shown = np.asarray(self.mask_layer.data)
         if shown.shape != self.case.mask.shape:
             self._set_aside(shown)
         else:
-            self.case.take_shown(shown, how)
+            self.case.take_shown(shown)
         if self.mask_layer.data is not self.case.mask:
             self.mask_layer.data = self.case.mask
-        if self.case.hand_version != self._hand_version:
-            self._hand_version = self.case.hand_version
+        self._tell_of_hand(self.case)
+
+    def _tell_of_hand(self, case: Case) -> None:
+        if case is not self.case:
+            self.events.hand.emit()
+        elif case.hand_version != self._hand_version:
+            self._hand_version = case.hand_version
             self.events.hand.emit()
 
     def _set_aside(self, shown: npt.NDArray[Any]) -> None:
@@ -393,9 +411,13 @@ class Session:
             self.events.failed.emit(error)
             return None
         if not self.case.review.marks.any() and not self.case.banked:  # which a mask cannot hold
-            self.case.kept()
-            self.events.kept.emit()
+            self._note_kept(self.case)
         return receipt
+
+    def _note_kept(self, case: Case) -> None:
+        case.kept()
+        self._without_layer = [other for other in self._without_layer if other is not case]
+        self.events.kept.emit()
 
     def unsaved_cases(self) -> list[Case]:
         """Return the cases with work by hand that is in no file yet."""
@@ -421,8 +443,7 @@ class Session:
         except ResUNetError as error:
             self.events.failed.emit(error)
             return False
-        case.kept()
-        self.events.kept.emit()
+        self._note_kept(case)
         return True
 
     def take_in(self, record: CaseRecord) -> None:
@@ -477,6 +498,7 @@ class Session:
         if isinstance(layer, Labels):
             self.mask_layer = layer
             layer.events.paint.connect(self._on_stroke)
+            layer.events.labels_update.connect(self._on_drawn)
             layer.events.set_data.connect(self._on_painted)
             # napari does not tell an undo from a stroke, and what it brings back may be older than the threshold
             layer.undo = partial(self._step, type(layer).undo, layer, "undo")
@@ -484,12 +506,17 @@ class Session:
         else:
             self.probability_layer = layer
 
-    def _step(self, step: Callable[[Labels], None], layer: Labels, how: How) -> None:
+    def _step(self, step: Callable[[Labels], None], layer: Labels, how: Step) -> None:
         if layer is self.mask_layer:
             self.sync()
-        step(layer)
-        if layer is self.mask_layer:
-            self.sync(how)
+        case = layer.metadata.get(KEY)
+        if self._is_closed or not isinstance(case, Case) or layer.data is not case.mask:
+            step(layer)
+            return
+        with layer.events.blocker_all():  # who listens would look at a mask that is blank
+            case.step(how, partial(step, layer))
+        layer.refresh(extent=False)
+        self._tell_of_hand(case)
 
     def _on_probability(self, _first: int, _last: int) -> None:
         if self.probability_layer is not None:
@@ -500,11 +527,20 @@ class Session:
             self.mask_layer.refresh(extent=False, thumbnail=False)
         self.events.mask.emit()
 
-    def _on_stroke(self) -> None:
-        if self.case is not None:
-            self.case.begin_step()
-        self.sync()  # at once: each stroke is a change of its own, and an undo of the next does not take it along
+    def _on_stroke(self, event: Any) -> None:
+        layer, case = event.source, event.source.metadata.get(KEY)
+        if isinstance(case, Case) and layer.data is case.mask:
+            case.begin_step()
+            before = case.hand_version
+            case.absorb_edits()  # at once: each stroke is a change of its own
+            self._is_drawing = case.hand_version == before
+            self._tell_of_hand(case)
         self.events.painted.emit()
+
+    def _on_drawn(self) -> None:
+        if self._is_drawing:  # napari tells of a polygon before it has changed the data
+            self._is_drawing = False
+            self.sync()
 
     def _on_painted(self) -> None:
         self.events.painted.emit()
@@ -535,8 +571,12 @@ class Session:
             self.probability_layer = None
         elif layer is self.ct_layer:
             self.cancel()
+            self.sync()
             self._let_go()
             self.events.case.emit()
+        case = self._cases.pop(layer, None)
+        if case is not None and case.has_unsaved_work:
+            self._without_layer.append(case)
         self.events.layers.emit()
 
     def _is_busy(self) -> bool:

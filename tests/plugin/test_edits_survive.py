@@ -237,6 +237,7 @@ class EditsSurvive(RuleBasedStateMachine):
         self.unlooked |= where
         self.twin.change(where, bool(label), is_step=False)
 
+    @precondition(lambda self: self.twin.past)
     @rule(times=st.integers(1, 3), threshold=thresholds)
     def undo(self, times: int, threshold: float | None) -> None:
         self.move_threshold(threshold)
@@ -244,6 +245,7 @@ class EditsSurvive(RuleBasedStateMachine):
             self.layer.undo()
             self.twin.undo()
 
+    @precondition(lambda self: self.twin.future)
     @rule(times=st.integers(1, 3), threshold=thresholds)
     def redo(self, times: int, threshold: float | None) -> None:
         self.move_threshold(threshold)
@@ -325,6 +327,7 @@ class EditsSurvive(RuleBasedStateMachine):
         if run is self.case.run:  # a record of that run was taken in meanwhile
             self.twin.batch(first, first + 1, batch.probabilities)
 
+    @precondition(lambda self: not self.twin.done.all())  # else there is no place for it
     @rule()
     def adopt_a_mask(self) -> None:
         self.twin.adopted = self.blob(DEPTH) > 128
@@ -333,6 +336,7 @@ class EditsSurvive(RuleBasedStateMachine):
 
     # ---- edits set aside, the review
 
+    @precondition(lambda self: self.twin.hand.any() or self.twin.bank)
     @rule(how=st.sampled_from(["forget", "keep ticked", "bring back", "bring back"]))
     def set_edits_aside(self, how: str) -> None:
         if how == "bring back":
@@ -365,6 +369,7 @@ class EditsSurvive(RuleBasedStateMachine):
             if self.twin.done.any():
                 self.twin.settle()
 
+    @precondition(lambda self: self.twin.hand.any())
     @rule(whole=st.booleans())
     def keep_a_record(self, whole: bool) -> None:
         self.session.sync()
@@ -377,6 +382,7 @@ class EditsSurvive(RuleBasedStateMachine):
         self.session.take_in(record)
         self.twin.take_in(twin, whole=whole)
 
+    @precondition(lambda self: self.twin.hand.any())
     @rule()
     def save_and_open_again(self) -> None:
         path = Path(self.folder.name, "case.nru")
@@ -387,7 +393,7 @@ class EditsSurvive(RuleBasedStateMachine):
         old, self.twin = self.twin, Twin(SHAPE)
         self.twin.take_in(old, whole=True)
 
-    @precondition(lambda self: self.twin.mask.any())
+    @precondition(lambda self: self.twin.hand.any())
     @rule()
     def export(self) -> None:
         receipt = self.session.export(Path(self.folder.name, "lungs.nii.gz"))

@@ -8,19 +8,18 @@ from weakref import ref
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_resunet.editing.journal import abandoned, journal_root
 from napari_resunet.io.case_file import read_case
+from napari_resunet.io.dicom_series import write_ct_series
+from napari_resunet.io.open_ct import open_ct
 from napari_resunet.plugin import autosave, launch
 from napari_resunet.volume import Volume
 
-SAVE, DISCARD, CANCEL = (
-    QMessageBox.StandardButton.Save,
-    QMessageBox.StandardButton.Discard,
-    QMessageBox.StandardButton.Cancel,
-)
+SAVE = QMessageBox.StandardButton.Save
+DISCARD = QMessageBox.StandardButton.Discard
+CANCEL = QMessageBox.StandardButton.Cancel
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +62,7 @@ def open_widget(make_napari_viewer, qtbot, asked, chest):
     for dock in docks:
         dock.session.close()
         qtbot.waitUntil(lambda dock=dock: dock.session.is_idle, timeout=60_000)
-    asked.answers += [DISCARD] * 9  # windows that are still open
+    asked.answers += [DISCARD] * 9  # for windows that are still open
 
 
 @pytest.fixture
@@ -72,10 +71,18 @@ def dock(open_widget):
 
 
 def window_of(dock):
-    """The main window, which outlives its closing here as the fixtures want it."""
-    window = dock.session.viewer.window._qt_window
-    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
-    return window
+    return dock.session.viewer.window._qt_window
+
+
+def close(qtbot, dock) -> bool:
+    """Close the window as its cross does; return whether it is closed, and then gone."""
+    gone: list[object] = []
+    window_of(dock).destroyed.connect(gone.append)
+    if not window_of(dock).close():
+        return False
+    qtbot.waitUntil(lambda: bool(gone), timeout=10_000)
+    del dock.session.viewer.window._qt_window  # else the fixture of the viewer would close it once more
+    return True
 
 
 def paint(dock, z: int = 5) -> None:
@@ -101,13 +108,24 @@ def save_as(monkeypatch: pytest.MonkeyPatch, *paths: Path | None) -> list[str]:
     return proposed
 
 
-def second_ct(dock, chest) -> None:
+def open_second_ct(dock, chest) -> None:
     dock.session.show_ct(Volume(chest.volume.array[::-1].copy(), chest.volume.geometry))
     dock.session.show_layers()
 
 
-def test_a_window_without_unsaved_work_closes_without_a_question(dock, asked) -> None:
-    assert window_of(dock).close()
+def left_behind() -> list[int]:
+    """How many edited slices each piece of work has that is found at the next start."""
+    found = abandoned(journal_root())
+    for each in found:
+        each.release()
+    return [each.edited_slices for each in found]
+
+
+# ---- nothing to ask
+
+
+def test_a_window_without_unsaved_work_closes_without_a_question(dock, asked, qtbot) -> None:
+    assert close(qtbot, dock)
     assert not asked
 
 
@@ -115,24 +133,84 @@ def test_a_window_that_was_saved_closes_without_a_question(dock, asked, qtbot, t
     paint(dock)
     quiet(qtbot, dock)
     dock.session.save_case(tmp_path / "case.nru")
-    assert window_of(dock).close()
+    assert close(qtbot, dock)
     assert not asked
-    assert not abandoned(journal_root())
+    assert not left_behind()
 
 
-def test_the_question_names_the_ct_and_says_what_the_answers_do(dock, asked, qtbot) -> None:
+def test_what_was_painted_and_undone_is_no_unsaved_work(dock, asked, qtbot) -> None:
+    paint(dock)
+    quiet(qtbot, dock)
+    dock.session.mask_layer.undo()
+    assert dock.session.case.voxels_edited == 0
+    assert close(qtbot, dock)
+    assert not asked
+    assert not left_behind()
+
+
+def test_a_case_that_was_opened_from_a_file_and_not_touched_is_no_unsaved_work(
+    open_widget, asked, qtbot, chest, tmp_path: Path
+) -> None:
+    write_ct_series(chest.volume, tmp_path / "ct")
+    first = open_widget(show=False)
+    first.session.show_ct(open_ct(tmp_path / "ct"))
+    first.session.show_layers()
+    paint(first)
+    assert first.session.save_case(tmp_path / "case.nru")
+    second = open_widget()
+    second.session.open_case(tmp_path / "case.nru")
+    quiet(qtbot, second)
+    assert second.session.case.voxels_edited
+    assert close(qtbot, second)
+    assert not asked
+
+
+def test_a_hidden_window_is_closed_by_a_script_and_nobody_is_asked(open_widget, asked, qtbot) -> None:
+    dock = open_widget(show=False)
+    paint(dock)
+    assert close(qtbot, dock)
+    assert not asked
+    assert left_behind() == [1]
+
+
+@pytest.mark.parametrize("show", [True, False], ids=["shown", "hidden"])
+def test_a_viewer_closed_by_a_script_asks_nobody_and_its_work_is_left_to_be_found(
+    open_widget, asked, qtbot, show: bool
+) -> None:
+    dock = open_widget(show=show)
+    paint(dock)
+    asked.answers = [CANCEL]  # which such a window would not heed
+    dock.session.viewer.close()
+    qtbot.waitUntil(lambda: dock.session._is_closed, timeout=10_000)
+    assert not asked
+    assert left_behind() == [1]
+
+
+# ---- the three answers
+
+
+def test_the_question_names_the_ct_and_says_what_save_does(dock, asked, qtbot) -> None:
     paint(dock)
     asked.answers = [CANCEL]
-    assert not window_of(dock).close()
+    assert not close(qtbot, dock)
     assert "phantom" in asked[0]
     assert "case file" in asked[0]
+
+
+def test_the_question_is_true_where_only_the_ticks_are_in_no_file(dock, asked, qtbot, tmp_path: Path) -> None:
+    paint(dock)
+    dock.review.tick.native.click()
+    assert dock.session.export(tmp_path / "lungs.nii.gz")
+    asked.answers = [CANCEL]
+    assert not close(qtbot, dock)
+    assert "ticks" in asked[0]
 
 
 def test_cancel_keeps_the_window_and_the_work_and_the_journal(dock, asked, qtbot) -> None:
     paint(dock)
     quiet(qtbot, dock)
     asked.answers = [CANCEL]
-    assert not window_of(dock).close()
+    assert not close(qtbot, dock)
     assert window_of(dock).isVisible()
     assert dock.session.unsaved_cases()
     assert len(list(journal_root().iterdir())) == 1
@@ -149,22 +227,22 @@ def test_save_writes_a_case_file_and_the_window_closes(
     quiet(qtbot, dock)
     asked.answers = [SAVE]
     proposed = save_as(monkeypatch, tmp_path / "kept.nru")
-    assert window_of(dock).close()
+    assert close(qtbot, dock)
     assert proposed == ["phantom.nru"]
     np.testing.assert_array_equal(read_case(tmp_path / "kept.nru").edits.values, edit[5:6])
     assert not list(journal_root().iterdir())
 
 
 def test_save_asks_for_a_file_for_each_ct_with_unsaved_work(
-    dock, asked, chest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dock, asked, chest, qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(dock)
-    second_ct(dock, chest)
+    open_second_ct(dock, chest)
     paint(dock, 8)
     paint(dock, 9)
     asked.answers = [SAVE]
     proposed = save_as(monkeypatch, tmp_path / "a.nru", tmp_path / "b.nru")
-    assert window_of(dock).close()
+    assert close(qtbot, dock)
     assert len(set(proposed)) == 2
     assert [len(read_case(tmp_path / name).edits.slices) for name in ("a.nru", "b.nru")] == [1, 2]
 
@@ -173,11 +251,11 @@ def test_a_save_that_is_cancelled_keeps_the_window_open(
     dock, asked, chest, qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(dock)
-    second_ct(dock, chest)
+    open_second_ct(dock, chest)
     paint(dock, 8)
     asked.answers = [SAVE]
     save_as(monkeypatch, tmp_path / "a.nru", None)
-    assert not window_of(dock).close()
+    assert not close(qtbot, dock)
     assert window_of(dock).isVisible()
     assert dock.session.unsaved_cases() == [dock.session.case]  # the first one was saved
     quiet(qtbot, dock)
@@ -185,14 +263,14 @@ def test_a_save_that_is_cancelled_keeps_the_window_open(
 
 
 def test_a_save_that_fails_keeps_the_window_open_and_says_why(
-    dock, asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dock, asked, qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors: list[Exception] = []
     dock.session.events.failed.connect(errors.append)
     paint(dock)
     asked.answers = [SAVE]
     save_as(monkeypatch, tmp_path / "no such folder" / "case.nru")
-    assert not window_of(dock).close()
+    assert not close(qtbot, dock)
     assert window_of(dock).isVisible()
     assert "there is no folder" in str(errors[0])
     assert dock.session.unsaved_cases()
@@ -202,110 +280,60 @@ def test_discard_closes_the_window_and_leaves_nothing(dock, asked, qtbot) -> Non
     paint(dock)
     quiet(qtbot, dock)
     asked.answers = [DISCARD]
-    assert window_of(dock).close()
-    dock.session.close()
+    assert close(qtbot, dock)
     assert not list(journal_root().iterdir())
 
 
 def test_discard_right_after_a_stroke_leaves_nothing(dock, asked, qtbot) -> None:
     paint(dock)
     asked.answers = [DISCARD]
-    assert window_of(dock).close()
-    dock.session.close()
+    assert close(qtbot, dock)
     qtbot.wait(100)
-    assert not abandoned(journal_root())
+    assert not left_behind()
 
 
-def test_work_that_was_discarded_in_a_window_that_stayed_open_is_still_in_the_journal(
+def test_work_that_was_discarded_in_a_window_that_stays_open_is_still_in_the_journal(
     dock, asked, qtbot
 ) -> None:
-    # napari asks too, and the answer there may be no
+    # napari asks too, and there the answer may be no
     paint(dock)
     quiet(qtbot, dock)
     asked.answers = [DISCARD]
     dock._farewell._may_close(window_of(dock))
-    assert window_of(dock).isVisible()
     quiet(qtbot, dock)
+    assert window_of(dock).isVisible()
     assert dock.session.unsaved_cases()
-    assert len(list(journal_root().glob("case-*/hand-*.nru"))) >= 1
+    assert list(journal_root().glob("case-*/hand-*.nru"))
 
 
-def test_a_hidden_window_is_closed_by_a_script_and_nobody_is_asked(open_widget, asked, qtbot) -> None:
-    dock = open_widget(show=False)
-    paint(dock)
-    window_of(dock).close()
-    assert not asked
-    dock.session.close()
-    (found,) = abandoned(journal_root())
-    assert found.edited_slices == 1
-    found.release()
-
-
-@pytest.mark.parametrize("show", [True, False], ids=["shown", "hidden"])
-def test_a_viewer_closed_by_a_script_asks_nobody_and_its_work_is_left_to_be_found(
-    open_widget, asked, show: bool
-) -> None:
-    dock = open_widget(show=show)
-    paint(dock)
-    asked.answers = [DISCARD]
-    dock.session.viewer.close()
-    assert not asked
-    dock.session.close()
-    (found,) = abandoned(journal_root())
-    assert found.edited_slices == 1
-    found.release()
-
-
-def test_work_of_a_ct_whose_layer_was_deleted_is_asked_about(dock, asked, chest) -> None:
+def test_work_on_a_ct_whose_layer_was_deleted_is_asked_about(dock, asked, qtbot) -> None:
     paint(dock)
     dock.session.viewer.layers.clear()
     asked.answers = [CANCEL]
-    assert not window_of(dock).close()
+    assert not close(qtbot, dock)
     assert "phantom" in asked[0]
 
 
-def test_a_case_that_was_opened_from_a_file_and_not_touched_is_no_unsaved_work(
-    open_widget, asked, qtbot, chest, tmp_path: Path
-) -> None:
-    from napari_resunet.io.dicom_series import write_ct_series
-    from napari_resunet.io.open_ct import open_ct
-
-    write_ct_series(chest.volume, tmp_path / "ct")
-    first = open_widget(show=False)
-    first.session.show_ct(open_ct(tmp_path / "ct"))
-    first.session.show_layers()
-    paint(first)
-    assert first.session.save_case(tmp_path / "case.nru")
-    second = open_widget()
-    second.session.open_case(tmp_path / "case.nru")
-    quiet(qtbot, second)
-    assert second.session.case.voxels_edited
-    assert window_of(second).close()
-    assert not asked
+# ---- the end of the window, and of the widget alone
 
 
-def test_what_was_painted_and_undone_is_no_unsaved_work(dock, asked) -> None:
+def test_the_session_ends_with_its_window_and_not_only_with_the_program(dock, asked, qtbot) -> None:
     paint(dock)
-    dock.session.mask_layer.undo()
-    assert dock.session.case.voxels_edited == 0
-    assert window_of(dock).close()
-    assert not asked
-
-
-# ---- a widget that is closed before the window is
+    quiet(qtbot, dock)
+    asked.answers = [DISCARD]
+    assert close(qtbot, dock)
+    assert dock.session._is_closed
 
 
 def close_widget(dock) -> None:
     dock.session.viewer.window.remove_dock_widget(dock)  # as the cross in its title does
 
 
-def test_a_widget_that_is_closed_lets_go_of_the_session_and_leaves_unsaved_work_to_be_found(dock) -> None:
+def test_a_widget_that_is_closed_ends_its_session_and_leaves_unsaved_work_to_be_found(dock) -> None:
     paint(dock)
     close_widget(dock)
     assert dock.session._is_closed
-    (found,) = abandoned(journal_root())
-    assert found.edited_slices == 1
-    found.release()
+    assert left_behind() == [1]
 
 
 def test_a_widget_that_is_closed_is_not_held_in_memory(make_napari_viewer, qtbot, chest) -> None:
@@ -321,15 +349,14 @@ def test_a_widget_that_is_closed_is_not_held_in_memory(make_napari_viewer, qtbot
     assert closed() is None
 
 
-def test_a_window_whose_widget_was_closed_closes_without_a_question(dock, asked) -> None:
-    window = window_of(dock)
+def test_a_window_whose_widget_was_closed_closes_without_a_question(dock, asked, qtbot) -> None:
     paint(dock)
     close_widget(dock)
-    assert window.close()
+    assert close(qtbot, dock)
     assert not asked
 
 
-def test_a_widget_in_the_place_of_a_closed_one_asks_once(dock, asked) -> None:
+def test_a_widget_in_the_place_of_a_closed_one_asks_once(dock, asked, qtbot) -> None:
     viewer = dock.session.viewer
     paint(dock)
     close_widget(dock)
@@ -337,6 +364,6 @@ def test_a_widget_in_the_place_of_a_closed_one_asks_once(dock, asked) -> None:
     assert again is not dock
     assert again.session.case.voxels_edited
     asked.answers = [CANCEL]
-    assert not window_of(again).close()
+    assert not close(qtbot, again)
     assert len(asked) == 1
     again.session.close()

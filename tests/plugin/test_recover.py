@@ -581,14 +581,28 @@ def test_what_is_lost_is_told(open_widget, qtbot, ct: Path, chest) -> None:
     assert not is_offered(dock)
 
 
-def test_work_of_a_later_version_is_offered_but_cannot_be_recovered_here(
-    open_widget, ct: Path, chest
-) -> None:
+def test_work_of_a_later_version_is_told_of_and_left_alone(open_widget, ct: Path, chest) -> None:
     left = leave(open_ct(ct), ct, chest)
-    for path in left.folder.glob("*.nru"):
-        rewrite(path, '"format_version": 1', '"format_version": 99')
+    make_later(left)
     dock = open_widget()
     assert is_offered(dock)
     assert "format version 99, newer than" in dock.recover.words.value
     assert not dock.recover.recover.enabled
     assert left.folder.exists()
+
+
+def test_work_of_a_later_version_does_not_stand_before_work_that_can_be_recovered(
+    open_widget, qtbot, ct: Path, chest
+) -> None:
+    left = leave(open_ct(ct), ct, chest)
+    make_later(leave(open_ct(ct), ct, chest, edit))
+    dock = open_widget()
+    assert dock.recover.recover.enabled
+    recover(qtbot, dock)
+    assert holds(dock, left)
+    assert "format version 99" in dock.recover.words.value
+
+
+def make_later(left: Left) -> None:
+    for path in left.folder.glob("*.nru"):
+        rewrite(path, '"format_version": 1', '"format_version": 99')
