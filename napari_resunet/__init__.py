@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_resunet.inference.postprocess import to_mask
     from napari_resunet.inference.predict import predict
+    from napari_resunet.io.dicom_list import list_series
     from napari_resunet.io.files import read_mask, read_volume, write_mask, write_probability
     from napari_resunet.measure.agreement import evaluate
     from napari_resunet.measure.lungs import lung_figures
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "evaluate",
+    "list_series",
     "load_model",
     "lung_figures",
     "make_phantom",
@@ -59,6 +61,7 @@ __all__ = [
 
 _HOMES = {
     "evaluate": "measure.agreement",
+    "list_series": "io.dicom_list",
     "load_model": "model.checkpoint",
     "lung_figures": "measure.lungs",
     "make_phantom": "phantom",

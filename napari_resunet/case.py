@@ -420,8 +420,8 @@ class Case:
     def take_in(self, record: CaseRecord) -> None:
         """Go on where a record was made.
 
-        Edits that were made here since are laid over those of the record. A record without probabilities leaves those
-        that are there.
+        Edits, ticks and flags that were made here since are laid over those of the record. A record without
+        probabilities leaves those that are there.
 
         Raises
         ------
@@ -444,7 +444,9 @@ class Case:
         slices = record.edits.slices
         present = self.edit[slices]
         self.edit[slices] = np.where(present != 0, present, record.edits.values)
-        self.review.marks[...], self.review.seen[...] = record.marks, record.seen
+        unmarked = self.review.marks == 0
+        self.review.marks[unmarked] = record.marks[unmarked]
+        self.review.seen[unmarked] = record.seen[unmarked]
         self.banked = [*record.banked, *self.banked]
         self._moved_on()
         self._edits_became_others(record.edits)
@@ -470,6 +472,11 @@ class Case:
     def has_unsaved_work(self) -> bool:
         """Whether a hand did anything that is in no file yet."""
         self.absorb_edits()
+        is_blank = not (
+            self.edited.any() or self.review.marks.any() or self.banked or self.settings.swap_sides
+        )
+        if is_blank and not self._kept_version:  # painted and undone, say
+            return False
         return self.hand_version != self._kept_version
 
     @property

@@ -142,7 +142,14 @@ SpacingOption = Annotated[
 ]
 SeriesOption = Annotated[
     str | None,
-    typer.Option(metavar="UID", help="Which DICOM series: its SeriesInstanceUID, or the end of it."),
+    typer.Option(
+        metavar="UID",
+        help="Which DICOM series: its SeriesInstanceUID or the end of it, #2 for its second stack.",
+    ),
+]
+GapsOption = Annotated[
+    bool,
+    typer.Option("--accept-gaps", help="Read a DICOM series although slices are missing or unevenly spaced."),
 ]
 OffsetOption = Annotated[
     float | None,
@@ -156,7 +163,12 @@ OffsetOption = Annotated[
 def segment(
     source: Source,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The mask: .nii.gz, .nii, .tif, .nrrd or .mha.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The mask: .nii.gz, .nii, .tif, .nrrd, .seg.nrrd, .mha; .dcm if the CT is DICOM.",
+        ),
     ],
     model: Annotated[str, _option(PredictSettings, "model")] = PredictSettings.model,
     grid: Annotated[int, _option(PredictSettings, "grid")] = PredictSettings.grid,
@@ -176,6 +188,7 @@ def segment(
     spacing: SpacingOption = None,
     series: SeriesOption = None,
     hu_offset: OffsetOption = None,
+    accept_gaps: GapsOption = False,
 ) -> None:
     """Find the lungs in a CT and write their mask, with a sidecar that tells how it was made."""
     from napari_resunet import workflows
@@ -188,7 +201,7 @@ def segment(
         mask_settings=_settings(
             MaskSettings, threshold=threshold, clean=clean, split=split, swap_sides=swap_sides
         ),
-        answers=InputAnswers(_spacing(spacing), series, hu_offset),
+        answers=InputAnswers(_spacing(spacing), series, hu_offset, accept_gaps),
         slices=_slices(slices),
         probability=probability,
         picture=picture,
@@ -210,7 +223,7 @@ def segment(
 def export(
     case: Annotated[Path, typer.Argument(metavar="CASE", help="A case file (.nru) that the window saved.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The mask: .nii.gz, .nii, .tif, .nrrd or .mha.")
+        Path, typer.Option("-o", "--output", help="The mask: .nii.gz, .nii, .tif, .nrrd, .seg.nrrd or .mha.")
     ],
     split: Annotated[bool | None, _option(MaskSettings, "split", "--split/--no-split")] = None,
     probability: Annotated[Path | None, typer.Option(help="Write the probability map here as well.")] = None,
@@ -290,12 +303,13 @@ def measure(
     spacing: SpacingOption = None,
     series: SeriesOption = None,
     hu_offset: OffsetOption = None,
+    accept_gaps: GapsOption = False,
 ) -> None:
     """Measure the lungs: ml, mean and 15th percentile of HU, share of emphysema-like voxels, right, left and both."""
     from napari_resunet import workflows
     from napari_resunet.io import table as tables
 
-    answers = InputAnswers(_spacing(spacing), series, hu_offset)
+    answers = InputAnswers(_spacing(spacing), series, hu_offset, accept_gaps)
     figures = workflows.measure_files(
         source, mask, table, answers=answers, read_track=_show_progress("reading")
     )
@@ -315,11 +329,12 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     spacing: SpacingOption = None,
     series: SeriesOption = None,
+    accept_gaps: GapsOption = False,
 ) -> None:
     """Tell what this machine computes with, or what a CT, a mask, a case file or a model holds."""
     from napari_resunet import facts
 
-    told = facts.tell(subject, spacing_mm=_spacing(spacing), series=series)
+    told = facts.tell(subject, spacing_mm=_spacing(spacing), series=series, accept_gaps=accept_gaps)
     if as_json:
         print(json.dumps(told, indent=2))
         return
@@ -393,13 +408,14 @@ def view(
     spacing: SpacingOption = None,
     series: SeriesOption = None,
     hu_offset: OffsetOption = None,
+    accept_gaps: GapsOption = False,
 ) -> None:
     """Open napari with the CT, the mask and the widget; or go on with a case where it was saved."""
     from napari_resunet.io.case_file import is_case_file
 
     if not _has_display():
         raise InputError("there is no display to open a window on; use segment with --picture")
-    answers = InputAnswers(_spacing(spacing), series, hu_offset)
+    answers = InputAnswers(_spacing(spacing), series, hu_offset, accept_gaps)
     if is_case_file(source):
         if mask is not None or answers != InputAnswers():
             raise typer.BadParameter("a case file knows its mask and its CT; give nothing but --ct with it")

@@ -14,6 +14,7 @@ from napari_resunet.editing.review import SliceState
 from napari_resunet.errors import InputError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.case_file import StoredCase, is_case_file, read_stored_case
+from napari_resunet.io.dicom_choice import SeriesChoiceError
 from napari_resunet.io.files import read_mask, read_volume
 from napari_resunet.model.card import RESEARCH_ONLY, ModelCard, builtin_models, read_card
 from napari_resunet.settings import InputAnswers, MaskSettings
@@ -25,6 +26,7 @@ def tell(
     *,
     spacing_mm: tuple[float, float, float] | None = None,
     series: str | None = None,
+    accept_gaps: bool = False,
 ) -> dict[str, Any]:
     """Return facts on a file or a model, or on this machine when there is no subject; all fit for JSON.
 
@@ -41,11 +43,15 @@ def tell(
     if is_case_file(path):
         return case_facts(path, read_stored_case(path))
     mask = _mask_in(path, spacing_mm)
-    return (
-        mask_facts(path, mask)
-        if mask
-        else volume_facts(read_volume(path, spacing_mm=spacing_mm, series=series))
-    )
+    if mask:
+        return mask_facts(path, mask)
+    try:
+        return volume_facts(read_volume(path, spacing_mm=spacing_mm, series=series, accept_gaps=accept_gaps))
+    except SeriesChoiceError as error:
+        if series is not None:
+            raise
+        listed = [dataclasses.asdict(info) for info in error.series]
+        return {"file": path.name, "content": "several DICOM series", "series": listed}
 
 
 def _mask_in(path: Path, spacing_mm: tuple[float, float, float] | None) -> Mask | None:

@@ -125,7 +125,9 @@ class MaskSettings:
     )
     split: bool = _choice(False, "Right and left", "Label the right lung 1 and the left lung 2.")
     swap_sides: bool = _choice(
-        False, "Swap sides", "Label the lungs the other way round, where the CT's header is wrong or organs mirrored."
+        False,
+        "Swap sides",
+        "Label the lungs the other way round, where the CT's header is wrong or organs mirrored.",
     )
 
     def __post_init__(self) -> None:

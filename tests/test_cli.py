@@ -284,7 +284,7 @@ def test_info_tells_what_a_case_file_holds(command, saved: Path, capsys) -> None
     assert facts["ct"]["name"] == "ct"
     assert facts["ct"]["format"] == "DICOM"
     assert len(facts["ct"]["sha256"]) == 64
-    assert facts["answers"] == {"spacing_mm": None, "series": None, "hu_offset": 0.0}
+    assert facts["answers"] == {"spacing_mm": None, "series": None, "hu_offset": 0.0, "accept_gaps": False}
     assert facts["shape (z, y, x)"] == [28, 96, 96]
     assert facts["run"] is None
     assert facts["mask"]["threshold"] == 0.5

@@ -36,9 +36,7 @@ def compose(automatic: Bools, edit: Edits) -> npt.NDArray[np.uint8]:
     return mask.view(np.uint8)
 
 
-def changed_by_hand(
-    shown: npt.NDArray[np.integer], composed: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.intp]:
+def changed_by_hand(shown: npt.NDArray[np.integer], composed: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
     """Return where one slice is not what was last shown.
 
     Parameters

@@ -1,23 +1,46 @@
-"""A CT from DICOM: a folder, or a single file."""
+"""A CT from DICOM: a folder, a DICOMDIR, or a single file."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from napari_resunet.errors import InputError
-from napari_resunet.io.dicom_headers import SliceHeader, choose_series, ct_slices, same_size, scan
-from napari_resunet.io.dicom_pixels import read_pixels, read_slice
-from napari_resunet.io.dicom_place import SAME_MM, heights, series_geometry, slice_geometry, sort_slices
+from napari_resunet.geometry import Geometry
+from napari_resunet.io.dicom_choice import SeriesChoiceError, choose_stack
+from napari_resunet.io.dicom_files import count, count_neighbours, scan
+from napari_resunet.io.dicom_headers import SliceHeader
+from napari_resunet.io.dicom_kinds import ct_slices, oddities
+from napari_resunet.io.dicom_list import SeriesInfo, list_series
+from napari_resunet.io.dicom_pixels import read_pixels, read_slices
+from napari_resunet.io.dicom_place import (
+    UnevenSlicesError,
+    heights,
+    series_geometry,
+    slice_geometry,
+    sort_slices,
+)
 from napari_resunet.io.dicom_series import write_ct_series
+from napari_resunet.io.dicom_stacks import Stack, find_stacks
+from napari_resunet.io.dicom_steps import SAME_MM
+from napari_resunet.io.dicom_unplaced import place_by_user
 from napari_resunet.io.regular_file import require_memory
 from napari_resunet.track import Track, silent
 from napari_resunet.volume import Source, Volume
 
-__all__ = ["read_dicom", "write_ct_series"]
+__all__ = [
+    "SeriesChoiceError",
+    "SeriesInfo",
+    "UnevenSlicesError",
+    "list_series",
+    "read_dicom",
+    "write_ct_series",
+]
 
 
 def read_dicom(
@@ -25,6 +48,7 @@ def read_dicom(
     *,
     series: str | None = None,
     spacing_mm: Sequence[float] | None = None,
+    accept_gaps: bool = False,
     track: Track | None = None,
 ) -> Volume:
     """Read a CT series, or a single slice.
@@ -32,13 +56,16 @@ def read_dicom(
     Parameters
     ----------
     path : Path
-        A file, or a folder; its subfolders are searched only if it has no DICOM files itself.
+        A file, a DICOMDIR, or a folder; its subfolders are searched only if it has no DICOM files itself.
     series : str, optional
-        SeriesInstanceUID, or its unique ending, when there are several.
+        SeriesInstanceUID, or its unique ending, when there are several; `list_series` tells which there are.
     spacing_mm : (z, y, x) floats, optional
-        Used only for a single slice that does not state its own.
+        Used only where no slice states its own.
+    accept_gaps : bool
+        Whether to read slices that are not evenly spaced, or of which some are missing: each is there, but not
+        all lie in their true place.
     track : Track, optional
-        Is given the slice numbers.
+        Is given the files that are looked at, then the numbers of the slices that are read.
 
     Returns
     -------
@@ -47,42 +74,67 @@ def read_dicom(
 
     Raises
     ------
-    InputError
-        If there is no CT, more than one series, or something damaged.
-    GeometryError
-        If the slices do not make up one evenly spaced volume.
+    SeriesChoiceError
+        If there is more than one series, or a series is more than one volume.
+    UnevenSlicesError
+        If slices are missing or unevenly spaced, and that is not accepted.
     SpacingUnknownError
-        If a single slice does not state where it lies and how large its pixels are.
+        If no slice states where it lies or how large its pixels are.
+    GeometryError
+        If the slices do not make up one volume otherwise.
+    InputError
+        If there is no CT, or something damaged.
     """
-    headers, notes = scan(path)
+    track = track or silent
+    headers, notes = scan(path, track)
     slices, left_out = ct_slices(headers, path)
-    chosen = choose_series(slices, series, path)
-    size = same_size(chosen, path)
-    if len(chosen) > 1:
-        chosen, dropped = _without_duplicates(sort_slices(chosen, path), path)
-        left_out += dropped
-    if len(chosen) > 1:
-        geometry, placed = series_geometry(chosen, path)
+    notes += left_out
+    if not path.is_dir() and len(headers) == 1 and (more := count_neighbours(headers[0])):
+        notes.append(f"read alone: its folder holds {more} of the same series; open the folder for all")
+    stack = choose_stack(find_stacks(slices), series, path)
+    notes += oddities(stack.slices)
+    try:
+        chosen, geometry, placed = _place(stack, path, spacing_mm, accept_gaps=accept_gaps)
+    except UnevenSlicesError as error:  # a slice may be missing because its file was left out
+        raise UnevenSlicesError("; ".join([str(error), *notes])) from error
+    require_memory(2 * math.prod(geometry.shape), path)
+    array, sha256, said = read_pixels(chosen, track)
+    files = tuple(dict.fromkeys(header.path for header in chosen))
+    return Volume(array, geometry, (*notes, *placed, *said), Source(path, "DICOM", sha256, files))
+
+
+def _place(
+    stack: Stack, where: Path, spacing_mm: Sequence[float] | None, *, accept_gaps: bool
+) -> tuple[list[SliceHeader], Geometry, list[str]]:
+    """Return slices in their order, one a position, with their geometry, and notes."""
+    slices, notes = place_by_user(stack.slices, where, spacing_mm)
+    if len(slices) > 1:
+        slices, dropped = _without_duplicates(sort_slices(slices, where), where)
+        notes += dropped
+    if len(slices) > 1:
+        geometry, placed = series_geometry(slices, where, accept_gaps=accept_gaps)
     else:
-        geometry, placed = slice_geometry(chosen[0], chosen[0].path, spacing_mm)
-    files = tuple(header.path for header in chosen)
-    require_memory(2 * len(files) * size[0] * size[1], path)
-    array, sha256, said = read_pixels(files, geometry.shape, track or silent)
-    source = Source(path, "DICOM", sha256, files)
-    return Volume(array, geometry, (*notes, *left_out, *placed, *said), source)
+        geometry, placed = slice_geometry(slices[0], spacing_mm)
+    return slices, geometry, notes + placed
 
 
 def _without_duplicates(headers: list[SliceHeader], where: Path) -> tuple[list[SliceHeader], list[str]]:
-    """Return sorted slices without those whose position and pixels another one has."""
+    """Return sorted slices without those whose position and pixels another one has.
+
+    Raises
+    ------
+    InputError
+        If pixels differ at one position.
+    """
     steps = np.diff(heights(headers))
-    kept = [headers[0]]
-    for (before, header), step in zip(itertools.pairwise(headers), steps, strict=True):
-        if step > SAME_MM:
-            kept.append(header)
-        elif not np.array_equal(read_slice(before.path).hu, read_slice(header.path).hu):
-            raise InputError(
-                f"{where} holds two different slices at one position ({before.path.name} and "
-                f"{header.path.name}), as with two phases; export one of them only"
-            )
-    dropped = len(headers) - len(kept)
-    return kept, [f"left out: {dropped} slices that are there twice"] if dropped else []
+    pairs = [pair for pair, step in zip(itertools.pairwise(headers), steps, strict=True) if step <= SAME_MM]
+    with closing(read_slices([header for pair in pairs for header in pair])) as decoded:
+        for one, other in pairs:
+            if not np.array_equal(next(decoded).hu, next(decoded).hu):
+                raise InputError(
+                    f"{where} holds two different slices at one position ({one.name} and {other.name}), as with "
+                    "two phases, and no header tells them apart; export one of them only"
+                )
+    dropped = {id(other) for _, other in pairs}
+    kept = [header for header in headers if id(header) not in dropped]
+    return kept, [f"left out: {count(len(pairs), 'slice')} that another one repeats"] if pairs else []

@@ -1,57 +1,149 @@
-"""Which DICOM files there are, and which of them are the slices of one CT: known from their headers alone."""
+"""What the header of a DICOM slice says, whether the slice is a file of its own or a frame of a larger one."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
+import pydicom.filereader
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from napari_resunet.errors import InputError
 from napari_resunet.io.kind import kind_of_bytes
-from napari_resunet.io.regular_file import first_bytes, one_line, require_regular
+from napari_resunet.io.regular_file import MOST_DEFLATE_PACKS, one_line
 
-THREADS = 4  # reading waits for the disk more than for the processor
-_ENHANCED = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_TEXTS = ("SOPClassUID", "ImageType", "Modality", "SeriesInstanceUID", "SeriesDescription", "SamplesPerPixel")
-_NUMBERS = (
-    *("Rows", "Columns", "NumberOfFrames", "SliceThickness", "SpacingBetweenSlices"),
-    *("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"),
+_TEXTS = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "ImageType", "Modality", "SeriesDescription"),
+    *("ConvolutionKernel", "PhotometricInterpretation", "RescaleType", "BurnedInAnnotation"),
+    *("AcquisitionDate", "SeriesDate", "StudyDate"),
 )
+_NUMBERS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit"),
+    *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope"),
+    *("RescaleIntercept", "SliceThickness", "SpacingBetweenSlices", "PixelSpacing"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "SeriesNumber", "InstanceNumber"),
+)
+# What may tell slices at one place apart.
+_TELLING = (
+    *("AcquisitionNumber", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "KVP"),
+    *("AcquisitionTime", "ContrastBolusAgent"),
+)
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DirectoryRecordSequence")
+_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+_CT_IMAGES = (_CT_IMAGE, f"{_CT_IMAGE}.1", f"{_CT_IMAGE}.2")  # plain, enhanced, converted to enhanced
+_MOST_INFLATED, _STEP = 1 << 30, 1 << 20
+_META_START = 128 + 4 + 12  # preamble, "DICM", and the element that holds the length of what follows
+# Where an enhanced (multi-frame) image keeps, for all frames or for each, what others have at the top.
+_GROUP_OF = {
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "SpacingBetweenSlices": "PixelMeasuresSequence",
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "RescaleType": "PixelValueTransformationSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
+    "KVP": "CTXRayDetailsSequence",
+    "FrameType": "CTImageFrameTypeSequence",
+    "StackID": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class SliceHeader:
-    """What the header of one DICOM file says."""
+    """What is said of one slice.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    tags : pydicom.Dataset
+        The header of the file.
+    frame : int
+        Which frame of the file it is, from 0.
+    groups : tuple of pydicom.Dataset
+        Of an enhanced image, the functional groups of this frame and those shared by all.
+    by_user : mapping
+        Values by keyword that the file lacks, by the user's word.
+    """
 
     path: Path
-    tags: Any  # a pydicom Dataset
+    tags: Any
+    frame: int = 0
+    groups: tuple[Any, ...] = ()
+    by_user: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the file, and of the frame where there are many."""
+        return f"{self.path.name}, frame {self.frame + 1}" if self.groups else self.path.name
+
+    def value(self, keyword: str) -> Any:
+        """Return what is said of this frame, else of all frames, else of the file; None if nothing, or nonsense."""
+        try:
+            return self._find(keyword)
+        except Exception:  # values are decoded when first looked at, and damage leads to whatever it leads to
+            return None
+
+    def states(self, keyword: str) -> bool:
+        """Whether something is said, be it nonsense."""
+        try:
+            return self._find(keyword) not in (None, "")
+        except Exception:  # the same
+            return True
+
+    def _find(self, keyword: str) -> Any:
+        if keyword in self.by_user:
+            return self.by_user[keyword]
+        for group in self.groups:
+            for item in group.get(_GROUP_OF.get(keyword, ""), ()):
+                if item.get(keyword) is not None:
+                    return item.get(keyword)
+        return self.tags.get(keyword)
 
     def text(self, keyword: str) -> str:
-        """Return a text value, "" if it is missing."""
-        return str(self.tags.get(keyword) or "")
+        """Return a text value, "" if it is missing; several values are joined by a backslash."""
+        value = self.value(keyword)
+        if isinstance(value, (list, pydicom.multival.MultiValue)):
+            return "\\".join(map(str, value))
+        return "" if value is None else str(value).strip()
 
     def numbers(self, keyword: str, count: int) -> npt.NDArray[np.float64] | None:
         """Return `count` finite numbers, or None if they are missing or make no sense."""
         try:
-            values = np.atleast_1d(np.asarray(self.tags.get(keyword), dtype=np.float64))
-        except (TypeError, ValueError):
+            values = np.atleast_1d(np.asarray(self.value(keyword), dtype=np.float64))
+        except (TypeError, ValueError, OverflowError):
             return None
         return values if values.shape == (count,) and np.isfinite(values).all() else None
 
+    def number(self, keyword: str) -> float | None:
+        """Return a finite number, or None."""
+        values = self.numbers(keyword, 1)
+        return None if values is None else float(values[0])
+
     def length_mm(self, keyword: str) -> float | None:
         """Return a length above 0, or None."""
-        value = self.numbers(keyword, 1)
-        return float(value[0]) if value is not None and value[0] > 0 else None
+        value = self.number(keyword)
+        return value if value is not None and value > 0 else None
+
+    @cached_property
+    def is_image(self) -> bool:
+        return bool(self.length_mm("Rows") and self.length_mm("Columns"))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of an image."""
+        return int(self.tags.Rows), int(self.tags.Columns)
 
     @cached_property
     def position(self) -> npt.NDArray[np.float64] | None:
@@ -77,153 +169,71 @@ class SliceHeader:
         return values if values is not None and values.min() > 0 else None
 
 
-def scan(path: Path) -> tuple[list[SliceHeader], list[str]]:
-    """Return the headers of a DICOM file, or of all in a folder (in subfolders only if it has none itself).
-
-    Returns
-    -------
-    list of SliceHeader
-        Of everything that is DICOM, in the order of the file names.
-    list of str
-        A note on empty files.
+def read_header(path: Path) -> SliceHeader | None:
+    """Return the header of a DICOM file without its pixels; None if it is another kind of file.
 
     Raises
     ------
     InputError
-        If there are none, or one is damaged.
+        If it cannot be opened, or is damaged.
     """
-    if not path.is_dir():
-        require_regular(path)
-        return [_read_header(path)], []
-    for files in (_files_in(path), _files_below(path)):
-        found = [file for file in files if kind_of_bytes(first_bytes(file, 512)) == "DICOM"]
-        if found:
-            empty = sum(file.stat().st_size == 0 for file in files)
-            with ThreadPoolExecutor(THREADS) as pool:
-                headers = list(pool.map(_read_header, found))
-            return headers, [f"left out: {_count(empty, 'empty file')}"] if empty else []
-    raise InputError(f"{path} holds no DICOM files; give the folder of a CT series, or a CT file")
-
-
-def _files_in(folder: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_file())
+        with path.open("rb") as file:
+            if kind_of_bytes(file.read(512)) != "DICOM":
+                return None
+            refuse_inflating(path)
+            file.seek(0)
+            return _read_header(path, file)
     except OSError as error:
-        raise InputError(f"{folder} cannot be listed ({error.strerror}); check the permissions") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the permissions") from error
 
 
-def _files_below(folder: Path) -> list[Path]:
-    # os.walk does not follow links to folders, so it cannot go round in circles
-    return sorted(path for at, _, names in os.walk(folder) for n in names if (path := Path(at, n)).is_file())
-
-
-def _read_header(path: Path) -> SliceHeader:
+def _read_header(path: Path, file: BinaryIO) -> SliceHeader:
+    keywords = [*_TEXTS, *_NUMBERS, *_TELLING, *_GROUPS]
     try:
-        tags = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*_TEXTS, *_NUMBERS])
-        for keyword in _TEXTS:  # values are decoded when first looked at: now, while it can be caught
+        tags = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=keywords)
+        for keyword in (*_TEXTS, *_GROUPS):  # values are decoded when first looked at: now, to be caught
             tags.get(keyword)
     except Exception as error:  # pydicom lets through whatever the damage leads to
         raise InputError(
             f"{path} is damaged or not DICOM ({one_line(error)}); copy or export it again"
         ) from error
-    return SliceHeader(path, tags)
+    header = SliceHeader(path, tags)
+    if header.text("SOPClassUID") in _CT_IMAGES and not header.is_image:
+        raise InputError(
+            f"{path} is a CT image whose header ends early or is damaged; copy or export it again"
+        )
+    return header
 
 
-def ct_slices(headers: Sequence[SliceHeader], where: Path) -> tuple[list[SliceHeader], list[str]]:
-    """Return those headers that are CT slices, and notes on what was left out.
-
-    Raises
-    ------
-    InputError
-        If none is, or they are multi-frame.
-    """
-    reasons = [_why_left_out(header) for header in headers]
-    slices = [header for header, reason in zip(headers, reasons, strict=True) if reason is None]
-    counts = Counter(reason for reason in reasons if reason is not None)
-    left_out = ", ".join(_count(n, reason) for reason, n in sorted(counts.items()))
-    if not slices:
-        raise InputError(f"{where} holds no CT slices (found: {left_out}); give the folder of a CT series")
-    for header in slices:
-        if header.text("SOPClassUID") in _ENHANCED or (header.numbers("NumberOfFrames", 1) or [1])[0] > 1:
-            raise InputError(
-                f"{header.path} is an enhanced (multi-frame) CT, which cannot be read yet; "
-                "convert it to NIfTI or to single slices"
-            )
-    notes = [f"left out: {left_out}"] if counts else []
-    nameless = sum(not header.text("Modality") for header in slices)
-    if nameless:
-        notes.append(f"{_count(nameless, 'file')} without a modality: taken as CT")
-    return slices, notes
-
-
-def _why_left_out(header: SliceHeader) -> str | None:
-    """Return what a file is if it is not a CT slice, as a noun."""
-    modality = header.text("Modality")
-    if header.numbers("Rows", 1) is None or header.numbers("Columns", 1) is None:
-        return f"{modality} file without an image".strip()
-    if modality and modality != "CT":
-        return f"{modality} image"
-    if header.text("SOPClassUID").startswith(_SECONDARY_CAPTURE):
-        return "secondary capture"
-    if "LOCALIZER" in header.text("ImageType").upper():
-        return "localizer"
-    if int(header.tags.get("SamplesPerPixel") or 1) != 1:
-        return "colour (RGB) image"
-    return None
-
-
-def choose_series(headers: Sequence[SliceHeader], series: str | None, where: Path) -> list[SliceHeader]:
-    """Return the slices of one series.
-
-    Parameters
-    ----------
-    headers : sequence of SliceHeader
-        CT slices.
-    series : str, optional
-        The SeriesInstanceUID or its unique ending; not needed when there is one series only.
-    where : Path
-        Named in errors.
+def refuse_inflating(path: Path) -> None:
+    """Refuse a deflated file that becomes larger than 1 GiB, before a library inflates it as a whole.
 
     Raises
     ------
     InputError
-        If there are several and `series` does not say which one, or it names none or more than one.
+        If it does, or is damaged.
     """
-    by_uid: dict[str, list[SliceHeader]] = {}
-    for header in headers:
-        by_uid.setdefault(header.text("SeriesInstanceUID"), []).append(header)
-    wanted = [uid for uid in by_uid if series is None or uid == series]
-    if series is not None and not wanted:
-        wanted = [uid for uid in by_uid if uid.endswith(series)]
-    if len(wanted) == 1:
-        return by_uid[wanted[0]]
-    listed = "; ".join(_describe_series(uid, by_uid[uid]) for uid in (wanted or by_uid))
-    if not wanted:
-        raise InputError(f"{where} has no series {series!r}; it has: {listed}")
-    remedy = "pass series= (--series) with one of these UIDs or its unique ending"
-    named = "" if series is None else f" ending in {series!r}"
-    raise InputError(f"{where} holds {len(wanted)} CT series{named}; {remedy}: {listed}")
+    if path.stat().st_size * MOST_DEFLATE_PACKS <= _MOST_INFLATED:
+        return
+    try:
+        meta = pydicom.filereader.read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return
+        inflated = _inflated_size(path, start=_META_START + int(meta.FileMetaInformationGroupLength))
+    except Exception as error:  # the same
+        raise InputError(f"{path} is damaged ({one_line(error)}); copy or export it again") from error
+    if inflated > _MOST_INFLATED:
+        raise InputError(f"{path} is deflated, and inflates to more than 1 GiB; export it uncompressed")
 
 
-def _describe_series(uid: str, headers: Sequence[SliceHeader]) -> str:
-    description = headers[0].text("SeriesDescription") or "no description"
-    return f"{uid or 'no UID'} ({description}, {_count(len(headers), 'slice')})"
-
-
-def same_size(headers: Iterable[SliceHeader], where: Path) -> tuple[int, int]:
-    """Return rows and columns of all slices.
-
-    Raises
-    ------
-    InputError
-        If they are not the same.
-    """
-    sizes = sorted({(int(header.tags.Rows), int(header.tags.Columns)) for header in headers})
-    if len(sizes) > 1:
-        shown = ", ".join(f"{rows} x {columns}" for rows, columns in sizes)
-        raise InputError(f"{where} mixes slices of different sizes ({shown}); export one series only")
-    return sizes[0]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _inflated_size(path: Path, *, start: int) -> int:
+    """Return how many bytes a deflated file inflates to; stops counting beyond 1 GiB."""
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(start)
+        packed = file.read(_STEP)
+        while packed and size <= _MOST_INFLATED:
+            size += len(inflater.decompress(packed, _STEP))
+            packed = inflater.unconsumed_tail or file.read(_STEP)
+    return size

@@ -9,13 +9,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_resunet.errors import GeometryError, SpacingUnknownError
+from napari_resunet.errors import GeometryError
 from napari_resunet.geometry import Geometry
-from napari_resunet.io.dicom_headers import SliceHeader, same_size
+from napari_resunet.io.dicom_headers import SliceHeader
+from napari_resunet.io.dicom_steps import Steps
+from napari_resunet.io.dicom_unplaced import PLACING
 from napari_resunet.io.regular_file import one_line
 
-SAME_MM = 1e-3  # slices nearer than this lie at one position
+_GAPS_TOLD = 5
 _REMEDY = "export the whole series again"
+_ACCEPT = "or accept that not every slice lies in its true place (--accept-gaps, accept_gaps=True)"
+
+
+class UnevenSlicesError(GeometryError):
+    """Slices are missing or not evenly spaced; the user has to say whether to go on all the same."""
 
 
 def sort_slices(headers: Sequence[SliceHeader], where: Path) -> list[SliceHeader]:
@@ -24,142 +31,145 @@ def sort_slices(headers: Sequence[SliceHeader], where: Path) -> list[SliceHeader
     Raises
     ------
     GeometryError
-        If one does not say where it lies, or they do not have one orientation and one pixel spacing.
+        If one does not say where it lies.
     """
-    for name in ("position", "orientation", "pixel_spacing_mm"):
-        lacking = [header for header in headers if getattr(header, name) is None]
-        if lacking:
-            what = name.removesuffix("_mm").replace("_", " ")
-            raise GeometryError(
-                f"{where}: {len(lacking)} of {len(headers)} slices have no valid {what} "
-                f"(the first is {lacking[0].path.name}); {_REMEDY}"
-            )
-    _require_alike(headers, "orientation", 1e-3, where)
-    _require_alike(headers, "pixel_spacing_mm", 1e-3, where)
+    if unplaced := describe_unplaced(headers):
+        raise GeometryError(f"{where}: {unplaced}; {_REMEDY}")
     normal = _normal(headers[0])
     return sorted(headers, key=lambda header: float(_position(header) @ normal))
 
 
+def describe_unplaced(headers: Sequence[SliceHeader]) -> str:
+    """Return which slices do not say where they lie, in words; "" if all do."""
+    for name, words in PLACING.items():
+        lacking = [header for header in headers if getattr(header, name) is None]
+        if lacking:
+            first = lacking[0].name
+            return f"{len(lacking)} of {len(headers)} slices have no valid {words} (the first is {first})"
+    return ""
+
+
 def heights(headers: Sequence[SliceHeader]) -> npt.NDArray[np.float64]:
-    """Return how far in mm each slice lies along the normal."""
+    """Return how far in mm each slice lies along the normal of the first."""
     return np.array([_position(header) for header in headers]) @ _normal(headers[0])
 
 
-def series_geometry(headers: Sequence[SliceHeader], where: Path) -> tuple[Geometry, list[str]]:
+def series_geometry(
+    headers: Sequence[SliceHeader], where: Path, *, accept_gaps: bool = False
+) -> tuple[Geometry, list[str]]:
     """Return the geometry of two or more sorted slices at different positions, and notes.
 
-    The step from slice to slice is (last position - first position) / (n - 1), so that gantry tilt is kept.
+    The step from slice to slice is (last position - first position) / (n - 1), so that gantry tilt is kept. Where
+    slices are missing it is as long as the usual one, so that a voxel keeps its size.
 
     Raises
     ------
+    UnevenSlicesError
+        If slices are missing or not evenly spaced, and `accept_gaps` is False.
     GeometryError
-        If slices are missing, not evenly spaced, or shifted against each other.
+        If they are shifted against each other.
     """
+    steps = Steps(np.diff(heights(headers)))
+    _refuse_shifted(headers, where)
+    if not (steps.is_even or accept_gaps):
+        raise UnevenSlicesError(f"{where}: {describe_unevenness(headers)}; {_REMEDY}, {_ACCEPT}")
     positions = np.array([_position(header) for header in headers])
-    _require_even(headers, where)
     step = (positions[-1] - positions[0]) / (len(headers) - 1)
-    apart = np.linalg.norm(positions - (positions[0] + np.arange(len(headers))[:, None] * step), axis=1)
-    limit = max(0.5, 0.1 * float(np.linalg.norm(step)))
-    if apart.max() > limit:
-        raise GeometryError(
-            f"{where}: slices are shifted against each other by up to {apart.max():.2f} mm "
-            f"({headers[int(apart.argmax())].path.name}); {_REMEDY}"
-        )
+    if steps.gaps:
+        step *= steps.usual_mm / float(steps.mm.mean())
+    off = np.linalg.norm(positions - positions[0] - np.outer(np.arange(len(headers)), step), axis=1).max()
     notes = []
-    if apart.max() > 0.05:
-        notes.append(f"slice positions differ from an even grid by up to {apart.max():.2f} mm")
+    if not steps.is_even:
+        notes.append(_accepted(headers, float(off)))
+    elif off > 0.05:
+        notes.append(f"slice positions differ from an even grid by up to {off:.2f} mm")
     geometry = _geometry(headers, step, where)
     if geometry.is_sheared:
-        cosine = abs(float(step @ _normal(headers[0]))) / float(np.linalg.norm(step))
-        tilt = math.degrees(math.acos(min(1.0, cosine)))
+        tilt = tilt_degrees(headers)
         notes.append(f"the gantry was tilted by {tilt:.1f} degrees: the volume is sheared, and kept so")
     return geometry, notes
 
 
-def slice_geometry(
-    header: SliceHeader, where: Path, spacing_mm: Sequence[float] | None
-) -> tuple[Geometry, list[str]]:
-    """Return the geometry of a single slice, and notes.
-
-    Raises
-    ------
-    SpacingUnknownError
-        If it does not say where it lies and how large its pixels are, and `spacing_mm` is None.
-    """
-    rows, columns = same_size([header], where)
-    missing = [
-        name.removesuffix("_mm").replace("_", " ")
-        for name in ("position", "orientation", "pixel_spacing_mm")
-        if getattr(header, name) is None
-    ]
-    if missing and spacing_mm is None:
-        raise SpacingUnknownError(
-            f"{where} has no valid {' and no valid '.join(missing)}; give the voxel size in mm "
-            "(--spacing Z,Y,X or spacing_mm=), and it is taken as an axial slice"
-        )
-    if missing and spacing_mm is not None:
-        note = f"the slice has no valid {' and no valid '.join(missing)}: taken as axial, front up"
-        return Geometry.from_spacing((1, rows, columns), spacing_mm), [note]
+def slice_geometry(header: SliceHeader, spacing_mm: Sequence[float] | None) -> tuple[Geometry, list[str]]:
+    """Return the geometry of a single slice, as thick as it says or, if it does not, as the user does; and notes."""
     thickness = header.length_mm("SliceThickness") or header.length_mm("SpacingBetweenSlices")
     notes = []
-    if thickness is None:
-        thickness = 1.0 if spacing_mm is None else float(spacing_mm[0])
-        notes.append(f"a single slice without a thickness: taken as {thickness:g} mm")
-    return _geometry([header], thickness * _normal(header), where), notes
+    if spacing_mm is not None and (thickness is None or header.by_user):
+        thickness = float(spacing_mm[0])
+        notes.append(f"a single slice: {thickness:g} mm thick by the user's word")
+    elif thickness is None:
+        thickness = 1.0
+        notes.append("a single slice without a thickness: taken as 1 mm")
+    return _geometry([header], thickness * _normal(header), header.path), notes
+
+
+def describe_unevenness(headers: Sequence[SliceHeader]) -> str:
+    """Return how sorted slices are not evenly spaced, in words; "" if they are."""
+    steps = Steps(np.diff(heights(headers)))
+    if steps.is_even:
+        return ""
+    if not steps.gaps:
+        return f"the slices are not evenly spaced ({steps.mm.min():.2f} to {steps.mm.max():.2f} mm apart)"
+    axis = int(np.abs(_normal(headers[0])).argmax())
+    at = [float(_position(header)[axis]) for header in headers]
+    letter = "xyz"[axis]
+    places = [f"{letter} = {at[gap]:.1f} mm and {letter} = {at[gap + 1]:.1f} mm" for gap in steps.gaps]
+    more = f", and in {len(places) - _GAPS_TOLD} more places" if len(places) > _GAPS_TOLD else ""
+    told = ", between ".join(places[:_GAPS_TOLD])
+    return f"{steps.missing} of {len(headers) + steps.missing} slices are missing between {told}{more}"
+
+
+def tilt_degrees(headers: Sequence[SliceHeader]) -> float:
+    """Return the angle between the line through the slices' first voxels and their normal."""
+    line = _position(headers[-1]) - _position(headers[0])
+    cosine = abs(float(line @ _normal(headers[0]))) / float(np.linalg.norm(line))
+    return math.degrees(math.acos(min(1.0, cosine)))
+
+
+def _accepted(headers: Sequence[SliceHeader], off_mm: float) -> str:
+    steps = Steps(np.diff(heights(headers)))
+    taken = f"{steps.usual_mm if steps.gaps else float(steps.mm.mean()):.4g} mm apart"
+    cost = "what is missing is not in any ml" if steps.gaps else "ml are approximate"
+    return (
+        f"{describe_unevenness(headers)}: accepted by the user's word, and all taken as {taken}; "
+        f"slices lie up to {off_mm:.1f} mm off their true place, and {cost}"
+    )
 
 
 def _geometry(headers: Sequence[SliceHeader], step: npt.NDArray[np.float64], where: Path) -> Geometry:
-    first, (rows, columns) = headers[0], same_size(headers, where)
-    along_x, along_y = first.orientation if first.orientation is not None else (np.zeros(3), np.zeros(3))
-    dy, dx = first.pixel_spacing_mm if first.pixel_spacing_mm is not None else (0.0, 0.0)
+    first = headers[0]
+    along_x, along_y = _known(first.orientation, first)
+    dy, dx = _known(first.pixel_spacing_mm, first)
     matrix = np.eye(4)
     matrix[:3] = np.column_stack([step, along_y * dy, along_x * dx, _position(first)])
     try:
-        return Geometry((len(headers), rows, columns), matrix)
+        return Geometry((len(headers), *first.size), matrix)
     except GeometryError as error:
         raise GeometryError(f"{where}: {one_line(error)}; {_REMEDY}") from error
 
 
-def _require_even(headers: Sequence[SliceHeader], where: Path) -> None:
-    steps = np.diff(heights(headers))
-    usual = float(np.median(steps))
-    gaps = np.flatnonzero(steps > 1.5 * usual)
-    if 0 < len(gaps) <= max(2, len(steps) // 10):
-        missing = int(np.rint(steps[gaps] / usual - 1).sum())
-        axis = int(np.abs(_normal(headers[0])).argmax())
-        low, high = (_position(headers[int(gaps[0]) + i])[axis] for i in (0, 1))
-        elsewhere = f", and in {len(gaps) - 1} more places" if len(gaps) > 1 else ""
+def _refuse_shifted(headers: Sequence[SliceHeader], where: Path) -> None:
+    """Refuse slices that do not lie on one line, however far apart they are on it."""
+    positions, at = np.array([_position(header) for header in headers]), heights(headers)
+    on_line = np.outer((at - at[0]) / (at[-1] - at[0]), positions[-1] - positions[0])
+    apart = np.linalg.norm(positions - positions[0] - on_line, axis=1)
+    if apart.max() > max(0.5, 0.1 * float(np.median(np.diff(at)))):
         raise GeometryError(
-            f"{where}: {missing} of {len(headers) + missing} slices are missing between "
-            f"{'xyz'[axis]} = {low:.1f} mm and {'xyz'[axis]} = {high:.1f} mm{elsewhere}; {_REMEDY}"
-        )
-    if np.abs(steps - usual).max() > max(0.1 * usual, 0.15):  # 0.15: positions are often rounded to 0.1 mm
-        raise GeometryError(
-            f"{where}: the slices are not evenly spaced ({steps.min():.2f} to {steps.max():.2f} mm apart); "
-            "export a series with one spacing"
-        )
-
-
-def _require_alike(headers: Sequence[SliceHeader], name: str, within: float, where: Path) -> None:
-    values = np.array([getattr(header, name) for header in headers])
-    apart = np.abs(values - values[0]).reshape(len(values), -1).max(axis=1)
-    if apart.max() > within:
-        odd = headers[int(apart.argmax())].path.name
-        what = name.removesuffix("_mm").replace("_", " ")
-        raise GeometryError(
-            f"{where} mixes slices of different {what} ({headers[0].path.name} and {odd}); "
-            "export one series only"
+            f"{where}: slices are shifted against each other by up to {apart.max():.2f} mm "
+            f"({headers[int(apart.argmax())].name}); {_REMEDY}"
         )
 
 
 def _normal(header: SliceHeader) -> npt.NDArray[np.float64]:
-    if header.orientation is None:  # never for checked slices
-        raise GeometryError(f"{header.path} has no orientation; {_REMEDY}")
-    normal = np.cross(header.orientation[0], header.orientation[1])
+    normal = np.cross(*_known(header.orientation, header))
     return np.asarray(normal / np.linalg.norm(normal))
 
 
 def _position(header: SliceHeader) -> npt.NDArray[np.float64]:
-    if header.position is None:  # never for checked slices
-        raise GeometryError(f"{header.path} has no position; {_REMEDY}")
-    return header.position
+    return _known(header.position, header)
+
+
+def _known(value: npt.NDArray[np.float64] | None, header: SliceHeader) -> npt.NDArray[np.float64]:
+    if value is None:  # never for sorted slices
+        raise GeometryError(f"{header.path} does not say where it lies; {_REMEDY}")
+    return value

@@ -6,8 +6,9 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,16 @@ import numpy.typing as npt
 from napari_resunet.errors import InputError, OutputError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.atomic import replacing
+from napari_resunet.io.kind import kind_of
 from napari_resunet.io.regular_file import sha256_of
+from napari_resunet.io.segments import Segment, segments_of
 from napari_resunet.io.sidecar import describe_geometry, describe_source, read_sidecar, write_sidecar
 from napari_resunet.volume import Mask, ProbabilityMap, Source
 
-MASK_ENDINGS = (".nii.gz", ".nii", ".tif", ".tiff", ".nrrd", ".mha")
+if TYPE_CHECKING:
+    from napari_resunet.io.dicom_seg_slices import SourceSlices
+
+MASK_ENDINGS = (".nii.gz", ".nii", ".tif", ".tiff", ".seg.nrrd", ".nrrd", ".mha", ".dcm")  # the longest first
 PROBABILITY_ENDINGS = (".nii.gz", ".nii", ".tif", ".tiff")
 
 
@@ -60,8 +66,20 @@ class _Content:
     geometry: Geometry
     source: Source | None
     slope: float
+    history: Mapping[str, Any]
     facts: Mapping[str, Any]
     voxels: int
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return segments_of(self.array, self.history)
+
+    @cached_property
+    def slices(self) -> SourceSlices:
+        """The DICOM slices that it lies on; an `OutputError` if there are none."""
+        from napari_resunet.io.dicom_seg_slices import source_slices
+
+        return source_slices(self.source, self.geometry)
 
 
 def write_mask(mask: Mask, path: str | Path, *, overwrite: bool = True) -> Receipt:
@@ -72,7 +90,8 @@ def write_mask(mask: Mask, path: str | Path, *, overwrite: bool = True) -> Recei
     mask : Mask
         0, 1 and 2 as uint8.
     path : str or Path
-        Ends in .nii.gz, .nii, .tif, .tiff, .nrrd or .mha, which chooses the format.
+        Its ending chooses the format: .nii.gz, .nii, .tif, .tiff, .nrrd, .mha; .seg.nrrd for a segmentation of
+        3D Slicer; .dcm for a DICOM Segmentation, if the CT is a DICOM series.
     overwrite : bool
         Whether an existing file may be replaced. The CT itself never is.
 
@@ -84,15 +103,16 @@ def write_mask(mask: Mask, path: str | Path, *, overwrite: bool = True) -> Recei
     Raises
     ------
     OutputError
-        If the ending is unknown, the path is the CT's, or the file cannot be written or reads back different.
+        If the ending is unknown, the path is the CT's, or the file cannot be written or reads back different. As a
+        DICOM Segmentation also if the CT is not DICOM, or its files are gone or have changed.
     """
     if not isinstance(mask, Mask):
         raise TypeError(f"write_mask needs a Mask, such as to_mask(prob) gives; got {type(mask).__name__}")
     labels, counts = np.unique(mask.array, return_counts=True)
     by_label = {str(label): int(count) for label, count in zip(labels, counts, strict=True)}
-    facts = {"kind": "mask", "history": dict(mask.history), "voxels": by_label}
     voxels = int(np.count_nonzero(mask.array))
-    content = _Content(mask.array, mask.geometry, mask.source, 1.0, facts, voxels)
+    facts = {"kind": "mask", "voxels": by_label}
+    content = _Content(mask.array, mask.geometry, mask.source, 1.0, dict(mask.history), facts, voxels)
     return _export(content, Path(path), MASK_ENDINGS, overwrite=overwrite)
 
 
@@ -115,9 +135,9 @@ def write_probability(prob: ProbabilityMap, path: str | Path, *, overwrite: bool
     """
     run = None if prob.run is None else dataclasses.asdict(prob.run)
     slices = {"predicted": int(np.count_nonzero(prob.done)), "of": len(prob.done)}
-    facts = {"kind": "probability", "scale": 1 / 255, "history": {"run": run, "slices": slices}}
     voxels = int(np.count_nonzero(prob.array >= 128))
-    content = _Content(prob.array, prob.geometry, prob.source, 1 / 255, facts, voxels)
+    history, facts = {"run": run, "slices": slices}, {"kind": "probability", "scale": 1 / 255}
+    content = _Content(prob.array, prob.geometry, prob.source, 1 / 255, history, facts, voxels)
     return _export(content, Path(path), PROBABILITY_ENDINGS, overwrite=overwrite)
 
 
@@ -133,6 +153,7 @@ def _export(content: _Content, path: Path, endings: tuple[str, ...], *, overwrit
     volume_ml = content.voxels * content.geometry.voxel_volume_mm3 / 1000
     facts = {
         **content.facts,
+        "history": content.history,
         "source": describe_source(content.source),
         "geometry": describe_geometry(content.geometry),
         "output": {"name": path.name, "sha256": sha256, "volume_ml": volume_ml},
@@ -156,9 +177,12 @@ def require_writable(path: Path, *, source: Path, endings: tuple[str, ...] = MAS
     Raises
     ------
     OutputError
-        If the ending is unknown, the folder is missing or may not be written to, or the path is the CT's.
+        If the ending is unknown, or is .dcm and the CT is not DICOM; the folder is missing or may not be written
+        to; or the path is the CT's.
     """
     ending = _ending(path, endings)
+    if ending == ".dcm" and source.exists() and kind_of(source) != "DICOM":
+        raise OutputError(f"{path} needs a CT that is DICOM, and {source.name} is not; use .nii.gz")
     folder = require_folder(path)
     is_in_series = source.is_dir() and folder.samefile(source) and path.exists()
     if is_in_series or (path.exists() and source.exists() and path.samefile(source)):
@@ -225,6 +249,16 @@ def _write(content: _Content, path: Path, ending: str) -> None:
         from napari_resunet.io.tiff import write_tiff
 
         write_tiff(content.array, content.geometry, path)
+    elif ending == ".dcm":
+        from napari_resunet.io.dicom_seg import write_dicom_seg
+
+        write_dicom_seg(
+            content.array, content.slices, path, segments=content.segments, history=content.history
+        )
+    elif ending == ".seg.nrrd":
+        from napari_resunet.io.seg_nrrd import write_seg_nrrd
+
+        write_seg_nrrd(content.array, content.geometry, path, content.segments)
     else:
         from napari_resunet.io.itk import write_itk
 
@@ -234,7 +268,7 @@ def _write(content: _Content, path: Path, ending: str) -> None:
 def _require_same(content: _Content, temporary: Path, ending: str, path: Path) -> None:
     """Read what was written, and refuse it if a voxel or its place is not what was meant."""
     try:
-        array, geometry = _read_back(temporary, ending)
+        array, geometry = _read_back(content, temporary, ending)
     except InputError as error:
         raise OutputError(f"{path} was not written whole ({error.__cause__ or error}); try again") from error
     if not np.array_equal(array, content.array):
@@ -244,7 +278,7 @@ def _require_same(content: _Content, temporary: Path, ending: str, path: Path) -
         raise OutputError(f"{path} cannot hold where the voxels lie (off by {apart:.3f} mm); use .nii.gz")
 
 
-def _read_back(path: Path, ending: str) -> tuple[npt.NDArray[Any], Geometry]:
+def _read_back(content: _Content, path: Path, ending: str) -> tuple[npt.NDArray[Any], Geometry]:
     if ending in (".nii", ".nii.gz"):
         from napari_resunet.io.nifti import read_back_nifti
 
@@ -253,6 +287,11 @@ def _read_back(path: Path, ending: str) -> tuple[npt.NDArray[Any], Geometry]:
         from napari_resunet.io.tiff import read_back_tiff
 
         return read_back_tiff(path)
+    if ending == ".dcm":
+        from napari_resunet.io.dicom_seg import read_back_dicom_seg
+
+        # a segmentation has no grid of its own: each of its frames was held against the slice it lies on
+        return read_back_dicom_seg(path, content.slices), content.geometry
     from napari_resunet.io.itk import read_back_itk
 
     return read_back_itk(path)

@@ -22,6 +22,7 @@ def read_volume(
     *,
     spacing_mm: tuple[float, float, float] | None = None,
     series: str | None = None,
+    accept_gaps: bool = False,
     track: Track | None = None,
 ) -> Volume:
     """Read a CT from a file or a DICOM folder.
@@ -34,6 +35,8 @@ def read_volume(
         Voxel size in mm, for a file that does not state it.
     series : str, optional
         Of a folder with several DICOM series: the SeriesInstanceUID wanted, or its unique ending.
+    accept_gaps : bool
+        Whether to read a DICOM series whose slices are missing or unevenly spaced.
     track : Track, optional
         Is given the slices of a DICOM series.
 
@@ -56,7 +59,7 @@ def read_volume(
     if kind == "DICOM":
         from napari_resunet.io.dicom import read_dicom
 
-        volume = read_dicom(path, series=series, spacing_mm=spacing_mm, track=track)
+        volume = read_dicom(path, series=series, spacing_mm=spacing_mm, accept_gaps=accept_gaps, track=track)
     elif kind == "NIfTI":
         from napari_resunet.io.nifti import read_nifti
 

@@ -20,6 +20,12 @@ def open_ct(path: Path, answers: InputAnswers | None = None, track: Track = sile
         If it cannot be read rightly; says what to do.
     """
     answers = answers or InputAnswers()
-    volume = read_volume(path, spacing_mm=answers.spacing_mm, series=answers.series, track=track)
+    volume = read_volume(
+        path,
+        spacing_mm=answers.spacing_mm,
+        series=answers.series,
+        accept_gaps=answers.accept_gaps,
+        track=track,
+    )
     volume = replace(volume, answers=replace(answers, hu_offset=None))
     return volume if answers.hu_offset is None else volume.with_hu_offset(answers.hu_offset)

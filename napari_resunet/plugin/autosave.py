@@ -38,7 +38,7 @@ class _Page:
         self.journal = Journal(root, case.reference, None if source is None else source.path)
         self.hand: HandVersion | None = None
         self.base = 0  # the version of a case in which nothing was found
-        self.goes_on_from: Abandoned | None = None  # until this page holds all of it
+        self.goes_on_from: list[Abandoned] = []  # until this page holds all of it
         self.is_dropped = False
         self.is_waiting = False
         self.retry_ms = _RETRY_MS
@@ -46,9 +46,13 @@ class _Page:
     def close(self) -> None:
         """Remove the journal: what it holds is in a file, or not wanted."""
         self.journal.close()
-        if self.goes_on_from is not None:
-            self.goes_on_from.discard()
-            self.goes_on_from = None
+        self.let_go_of(self.goes_on_from)
+
+    def let_go_of(self, recovered: list[Abandoned]) -> None:
+        """Remove journals that this one goes on from, and whose work it holds."""
+        for found in list(recovered):
+            found.discard()
+            self.goes_on_from.remove(found)
 
 
 class Autosave:
@@ -69,13 +73,14 @@ class Autosave:
         self._discarded: WeakKeyDictionary[Case, HandVersion] = WeakKeyDictionary()
         self._job: Job | None = None
         self._at_work: _Page | None = None
+        self._covers: list[Abandoned] = []  # what is in the part that is being written
         self._error: Exception | None = None
         self._soon, self._later = QTimer(), QTimer()
         for timer, then in ((self._soon, self.write), (self._later, self._try_again)):
             timer.setSingleShot(True)
             timer.timeout.connect(then)
         events = session.events
-        for signal in (events.hand, events.mask, events.case, events.ran):
+        for signal in (events.hand, events.mask, events.case, events.ran, events.running):
             signal.connect(self._write_soon)
         events.kept.connect(self._drop_kept)
         events.recovered.connect(self._go_on_from)
@@ -87,7 +92,7 @@ class Autosave:
         """Whether all that a hand did is written."""
         return self._job is None and not self._soon.isActive() and not self._later.isActive()
 
-    def _write_soon(self, _said: str = "") -> None:
+    def _write_soon(self, _said: object = None) -> None:
         if not self._soon.isActive():
             self._soon.start(_AFTER_MS)
 
@@ -121,7 +126,7 @@ class Autosave:
     def _start(
         self, page: _Page, record: CaseRecord, *, hand: HandVersion | None = None, base: int | None = None
     ) -> None:
-        self._at_work = page
+        self._at_work, self._covers = page, list(page.goes_on_from)
         ears = {"on_value": self._note_written, "on_error": self._note_error, "on_end": self._end}
         self._job = Job(_writing, page.journal, record, hand, base, **ears)
         self._job.start()
@@ -131,9 +136,8 @@ class Autosave:
         page.hand = hand  # None after a base: the part that names it is still to be written
         page.base = page.base if base is None else base
         page.retry_ms = _RETRY_MS
-        if hand is not None and page.goes_on_from is not None:
-            page.goes_on_from.discard()
-            page.goes_on_from = None
+        if hand is not None:
+            page.let_go_of(self._covers)
 
     def _note_error(self, error: Exception) -> None:
         self._error = error
@@ -163,7 +167,7 @@ class Autosave:
 
     def _go_on_from(self, found: Abandoned) -> None:
         """Write what was recovered, and only then let go of where it was."""
-        self._page(self.session.case).goes_on_from = found
+        self._page(self.session.case).goes_on_from.append(found)
         self.write()
 
     def _drop_kept(self) -> None:
@@ -172,11 +176,9 @@ class Autosave:
                 self._drop(case)
 
     def discard(self) -> None:
-        """Let go of all that was kept, by the user's word."""
+        """Let go of all that was kept when the window closes, by the user's word; what is done after that is kept."""
         for case in self.session.unsaved_cases():
             self._discarded[case] = _hand_version(case)
-        for case in list(self._pages):
-            self._drop(case)
 
     def _drop(self, case: Case) -> None:
         page = self._pages.pop(case)
@@ -206,9 +208,10 @@ class Autosave:
                 page.hand = None
             if page.hand != _hand_version(case):
                 page.journal.write(case.record(whole=False))
+            page.let_go_of(page.goes_on_from)
         page.journal.close(keep=True)
-        if page.goes_on_from is not None:
-            page.goes_on_from.release()
+        for found in page.goes_on_from:
+            found.release()
         del self._pages[case]
 
 

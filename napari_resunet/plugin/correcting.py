@@ -196,12 +196,14 @@ class Correcting:
         self.events = CorrectingEvents()
         self.preview_layer: Labels | None = None
         self._armed: Callable[[Voxel], None] | None = None
+        self._armed_layer: Labels | None = None
         self._apply: Callable[[], None] | None = None
         self._job: Job | None = None
         self._again: Callable[[], None] | None = None
         self._said = ""
         self._mode_before = "pan_zoom"
         session.events.case.connect(self.discard)
+        session.events.layers.connect(self._look_for_layer)
 
     @property
     def is_idle(self) -> bool:
@@ -223,16 +225,20 @@ class Correcting:
 
     def _arm(self, preview: Callable[[Voxel], None]) -> None:
         layer = self.session.mask_layer
-        self._armed = preview
+        self._armed, self._armed_layer = preview, layer
         self.session.viewer.layers.selection.active = layer
         layer.mode = "pan_zoom"  # a click with the brush would paint
         layer.mouse_drag_callbacks.append(self._on_click)
         layer.events.mode.connect(self._on_mode)
         self.events.state.emit("Click a voxel in the picture.")
 
+    def _look_for_layer(self) -> None:
+        if self._armed_layer is not None and self._armed_layer not in self.session.viewer.layers:
+            self.discard()
+
     def _on_mode(self) -> None:
         """Let the brush go before the tool, if the user takes it up."""
-        self._mode_before = self.session.mask_layer.mode
+        self._mode_before = self._armed_layer.mode
         self.discard()
 
     def _on_click(self, layer: Labels, event: Any) -> None:
@@ -245,8 +251,8 @@ class Correcting:
 
     def _disarm(self) -> None:
         self._armed = None
-        layer = self.session.mask_layer
-        if layer is not None and self._on_click in layer.mouse_drag_callbacks:
+        layer, self._armed_layer = self._armed_layer, None
+        if layer is not None:
             layer.mouse_drag_callbacks.remove(self._on_click)
             layer.events.mode.disconnect(self._on_mode)
             layer.mode = self._mode_before

@@ -11,6 +11,7 @@ _CT_FILES = (
     "CT or case (*.nii *.nii.gz *.tif *.tiff *.mha *.mhd *.nrrd *.nhdr *.dcm *.hdr *.nru);;All files (*)"
 )
 _MASK_FILES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha)"
+_MASKS_TO_WRITE = f"{_MASK_FILES};;3D Slicer segmentation (*.seg.nrrd);;DICOM SEG, of a DICOM CT (*.dcm)"
 _CASE_FILES, _WEIGHTS_FILES, _TABLES = "Case (*.nru)", "Weights (*.safetensors)", "CSV (*.csv);;JSON (*.json)"
 _HOME = str(Path.home())
 Spacing = tuple[float, float, float]
@@ -47,7 +48,7 @@ class Dialogs:
 
     def mask_to_write(self, name: str) -> Path | None:
         """Ask where a mask goes."""
-        return self._file_to_write("Export the mask", name, _MASK_FILES)
+        return self._file_to_write("Export the mask", name, _MASKS_TO_WRITE)
 
     def case_to_write(self, name: str) -> Path | None:
         """Ask where a case goes."""

@@ -67,6 +67,7 @@ class LungSegmentation(QScrollArea):
         self._with_ct: Callable[[Path], None] | None = None
         self.session.events.failed.connect(self._show_error)
         QApplication.instance().aboutToQuit.connect(self.session.close)
+        self.destroyed.connect(self.session.close)
 
     def event(self, event: QEvent) -> bool:
         # napari takes a widget out of its dock when that is closed, and keeps it alive

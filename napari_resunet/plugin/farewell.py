@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from qtpy.QtCore import QEvent, QObject
@@ -37,8 +38,9 @@ class Farewell(QObject):
 
     def let_go(self) -> None:
         """Watch no more."""
-        self.parent().removeEventFilter(self)
-        self.setParent(None)
+        with contextlib.suppress(RuntimeError):  # the window may be gone, and with it this watcher
+            self.parent().removeEventFilter(self)
+            self.setParent(None)
 
     def eventFilter(self, window: QObject, event: QEvent) -> bool:  # noqa: N802 Qt's name
         if event.type() == QEvent.Type.Close and window.isVisible() and not self._may_close(window):
@@ -54,7 +56,7 @@ class Farewell(QObject):
         box = QMessageBox(
             QMessageBox.Icon.Question,
             "Unsaved work",
-            f"What you set by hand in {', '.join(names)} is in no file yet.",
+            f"Edits or ticks of {', '.join(names)} are in no file yet.",
             buttons.Save | buttons.Discard | buttons.Cancel,
             window,
         )

@@ -110,11 +110,22 @@ class Session:
         """Go on where a crash ended, with the CT of that time."""
         known = next((case for case in self.cases if case.reference.sha256 == found.ct_sha256), None)
         volume = None if known is None else known.volume
-        self._read(recovering, found, volume, name=found.ct_name, then=partial(self._after_recovery, found))
+        self._read(
+            recovering,
+            found,
+            volume,
+            name=found.ct_name,
+            on_value=partial(self._show_recovered, found),
+            then=partial(self._tell_what_is_lost, found),
+        )
 
-    def _after_recovery(self, found: Abandoned) -> None:
-        if self.case is not None and self.case.reference.sha256 == found.ct_sha256:
+    def _show_recovered(self, found: Abandoned, work: tuple[Volume, CaseRecord]) -> None:
+        volume, record = work
+        if self.show_ct(volume, record, is_in_file=False):
             self.events.recovered.emit(found)
+
+    def _tell_what_is_lost(self, found: Abandoned) -> None:
+        if found.lost:
             self.events.ran.emit("; ".join(found.lost))
 
     @property
@@ -127,25 +138,41 @@ class Session:
         generator: Generator,
         *arguments: Any,
         name: str,
+        on_value: Callable[[Any], None] | None = None,
         then: Callable[[], None] | None = None,
     ) -> None:
         if self._is_busy():
             return
-        self._start(generator, *arguments, on_value=self._show, then=then, label=f"reading {name}")
+        take = on_value or self._show
+        self._start(generator, *arguments, on_value=take, then=then, label=f"reading {name}")
         self._is_reading = True
 
     def _show(self, found: tuple[Volume, CaseRecord | None]) -> None:
         self.show_ct(*found)
 
-    def show_ct(self, volume: Volume, record: CaseRecord | None = None) -> None:
-        """Add a CT as a layer, and open it, with the work on it that a record holds."""
-        known = next((layer for layer, case in self._cases.items() if case.volume is volume), None)
+    def show_ct(self, volume: Volume, record: CaseRecord | None = None, *, is_in_file: bool = True) -> bool:
+        """Add a CT as a layer, and open it, with the work on it that a record holds.
+
+        Parameters
+        ----------
+        volume : Volume
+            The CT. If it is open already, its layer is chosen.
+        record : CaseRecord, optional
+            Work to go on with.
+        is_in_file : bool
+            Whether that work is in a file already.
+
+        Returns
+        -------
+        bool
+            Whether all went well.
+        """
+        known = next((layer for layer, case in self._cases.items() if _is_same(case, volume, record)), None)
         if known is None:
             data, look, _ = ct_layer_data(volume)
             known = self.viewer.add_image(data, **look)
         self.choose(known)
-        if record is not None:
-            self.take_in(record)
+        return record is None or self.take_in(record, is_in_file=is_in_file)
 
     def choose(self, layer: Layer | None, *, spacing_mm: tuple[float, float, float] | None = None) -> None:
         """Make a layer the open CT; if it is so already, nothing happens."""
@@ -385,6 +412,8 @@ class Session:
         self._tell_of_hand(self.case)
 
     def _tell_of_hand(self, case: Case) -> None:
+        if all(case is not known for known in self.cases):  # its CT was deleted, its mask was not
+            self._without_layer.append(case)
         if case is not self.case:
             self.events.hand.emit()
         elif case.hand_version != self._hand_version:
@@ -446,20 +475,23 @@ class Session:
         self._note_kept(case)
         return True
 
-    def take_in(self, record: CaseRecord) -> None:
-        """Go on where a record of the open CT was made."""
-        if self.case is None:
-            self.events.failed.emit(InputError(f"open {record.ct.name} first"))
-            return
-        self.show_layers()
-        self.sync()
+    def take_in(self, record: CaseRecord, *, is_in_file: bool = True) -> bool:
+        """Go on where a record of the open CT was made; return whether it was of this CT."""
         try:
+            if self.case is None:
+                raise InputError(f"open {record.ct.name} first")
+            self.show_layers()
+            self.sync()
+            was_clean = not self.case.has_unsaved_work
             self.case.take_in(record)
         except ResUNetError as error:
             self.events.failed.emit(error)
-            return
+            return False
+        if was_clean and is_in_file:
+            self.case.kept()
         self.events.case.emit()
         self.events.hand.emit()
+        return True
 
     def close(self) -> None:
         """Stop all work and let go of the viewer; done once, however often it is asked for."""
@@ -620,3 +652,8 @@ def _map_beside(path: Path) -> Path:
     stem, dot, endings = path.name.partition(".")
     ending = dot + endings if (dot + endings).lower() in PROBABILITY_ENDINGS else ".nii.gz"
     return path.with_name(f"{stem}_probability{ending}")
+
+
+def _is_same(case: Case, volume: Volume, record: CaseRecord | None) -> bool:
+    """Whether a case is of a CT that is to be shown: the very volume, or the one a record was made on."""
+    return case.volume is volume or (record is not None and case.is_of(record))

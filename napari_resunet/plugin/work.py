@@ -18,7 +18,7 @@ from napari_resunet.errors import InputError
 from napari_resunet.inference.postprocess import lung_voxels
 from napari_resunet.io.case_file import open_case_ct, read_case
 from napari_resunet.io.open_ct import open_ct
-from napari_resunet.record import CaseRecord
+from napari_resunet.record import CaseRecord, CtReference
 from napari_resunet.settings import InputAnswers, PredictSettings
 from napari_resunet.volume import Run, Volume
 
@@ -35,9 +35,15 @@ def reading_case(path: Path, ct: Path | None) -> Iterator[tuple[Volume, CaseReco
 def recovering(found: Abandoned, known: Volume | None) -> Iterator[tuple[Volume, CaseRecord]]:
     """Yield the CT of abandoned work, unless it is `known`, and the work."""
     record = found.record()
-    if known is None and found.ct_path is None:
+    if known is not None and CtReference.of(known).geometry.matches(record.ct.geometry):
+        yield known, record
+        return
+    if found.ct_path is None:
         raise InputError(f"{found.ct_name} came from no file; open it again, then recover")
-    yield known or open_ct(found.ct_path, record.ct.answers), record
+    try:
+        yield open_ct(found.ct_path, record.ct.answers), record
+    except InputError as error:
+        raise InputError(f"{error}; or open {found.ct_name} where it is now, then recover") from error
 
 
 def predicting(

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,18 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLSLossless
+from dicom_making import compressed, edit, edit_all, having, in_stack, tall_series, write_enhanced
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from napari_resunet.errors import (
     CancelledError,
     GeometryError,
     InputError,
     OutputError,
-    SpacingUnknownError,
 )
 from napari_resunet.geometry import Geometry
-from napari_resunet.io import dicom_pixels
-from napari_resunet.io.dicom import read_dicom, write_ct_series
+from napari_resunet.io import dicom_decode
+from napari_resunet.io.dicom import SeriesChoiceError, list_series, read_dicom, write_ct_series
 from napari_resunet.volume import Volume
 
 
@@ -32,30 +30,6 @@ def series(volume: Volume, tmp_path: Path) -> Path:
     """A folder with five slices 2.5 mm apart, from z = 30."""
     write_ct_series(volume, tmp_path / "ct")
     return tmp_path / "ct"
-
-
-def edit(path: Path, change: Callable[[Any], None]) -> None:
-    tags = pydicom.dcmread(path)
-    change(tags)
-    tags.save_as(path)
-
-
-def edit_all(folder: Path, change: Callable[[Any], None]) -> None:
-    for path in sorted(folder.iterdir()):
-        edit(path, change)
-
-
-def having(**values: Any) -> Callable[[Any], None]:
-    """Return a change that sets tags, or deletes those whose value is None."""
-
-    def change(tags: Any) -> None:
-        for keyword, value in values.items():
-            if value is None:
-                delattr(tags, keyword)
-            else:
-                setattr(tags, keyword, value)
-
-    return change
 
 
 def test_what_was_written_is_read(series: Path, volume: Volume) -> None:
@@ -102,6 +76,32 @@ def test_a_turned_series_lies_where_it_was(volume: Volume, tmp_path: Path) -> No
     assert read.geometry.distance_mm(turned.geometry) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("orientation", "step", "codes"),
+    [
+        ([1, 0, 0, 0, 1, 0], [0, 0, 1], "SPL"),
+        ([-1, 0, 0, 0, -1, 0], [0, 0, 1], "SAR"),  # prone
+        ([0, 1, 0, -1, 0, 0], [0, 0, 1], "SRP"),  # lying on a side
+        ([1, 0, 0, 0, 0, -1], [0, 1, 0], "PIL"),  # coronal
+        ([0, 1, 0, 0, 0, -1], [-1, 0, 0], "RIP"),  # sagittal
+        ([0.8, 0.6, 0, -0.6, 0.8, 0], [0, 0, 1], "SPL"),  # turned by 37 degrees
+    ],
+)
+@pytest.mark.parametrize("way", [1, -1])  # headwards or feetwards
+def test_however_the_patient_lies_itk_sees_every_voxel_in_the_same_place(
+    way: int, orientation: list[float], step: list[float], codes: str, series: Path
+) -> None:
+    for index, path in enumerate(sorted(series.iterdir())):
+        at = [float(way * 2.5 * index * part) for part in step]
+        edit(path, having(ImageOrientationPatient=orientation, ImagePositionPatient=at))
+    read = read_dicom(series)
+    image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(series)))
+    assert read.geometry.axis_codes == codes
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), read.array)
+    corners = [image.TransformIndexToPhysicalPoint((x, y, z)) for z in (0, 4) for y in (0, 5) for x in (0, 6)]
+    np.testing.assert_allclose(corners, read.geometry.corners_lps(), atol=1e-6)
+
+
 def test_descending_slices_come_back_ascending(volume: Volume, tmp_path: Path) -> None:
     matrix = volume.geometry.index_to_lps.copy()
     matrix[2, 0] = -2.5
@@ -109,23 +109,6 @@ def test_descending_slices_come_back_ascending(volume: Volume, tmp_path: Path) -
     read = read_dicom(tmp_path / "ct")
     np.testing.assert_array_equal(read.array, volume.array[::-1])
     assert read.geometry.axis_codes == "SPL"
-
-
-def test_b39_gantry_tilt_is_kept_and_noted(volume: Volume, tmp_path: Path) -> None:
-    matrix = volume.geometry.index_to_lps.copy()
-    matrix[1, 0] = 2.5 * np.tan(np.radians(12))
-    tilted = Volume(volume.array, Geometry(volume.array.shape, matrix))
-    write_ct_series(tilted, tmp_path / "ct")
-    read = read_dicom(tmp_path / "ct")
-    assert read.geometry.distance_mm(tilted.geometry) < 1e-6
-    assert "tilted by 12.0 degrees" in read.notes[0]
-
-
-def test_b40_each_slice_has_its_own_rescale(series: Path, volume: Volume) -> None:
-    edit(series / "slice_0002.dcm", having(RescaleSlope=2, RescaleIntercept=-2000))
-    array = read_dicom(series).array
-    np.testing.assert_array_equal(array[1], (volume.array[1].astype(int) + 1024) * 2 - 2000)
-    np.testing.assert_array_equal(array[[0, 2, 3, 4]], volume.array[[0, 2, 3, 4]])
 
 
 def test_values_with_fractions_become_float32(series: Path, volume: Volume) -> None:
@@ -141,75 +124,11 @@ def test_no_rescale_is_noted(series: Path) -> None:
     assert "no rescale" in read_dicom(series).notes[0]
 
 
-def test_b35_two_series_are_listed_and_one_can_be_chosen(series: Path, volume: Volume) -> None:
-    other = Volume(volume.array + 1, volume.geometry)
-    for path in write_ct_series(other, series / "more"):
-        path.rename(series / f"other_{path.name}")
-    first, second = (
-        pydicom.dcmread(series / name).SeriesInstanceUID
-        for name in ("slice_0001.dcm", "other_slice_0001.dcm")
-    )
-    with pytest.raises(
-        InputError, match=r"holds 2 CT series; pass series=.*Phantom, 5 slices.*Phantom, 5 slices"
-    ):
-        read_dicom(series)
-    np.testing.assert_array_equal(read_dicom(series, series=second).array, other.array)
-    np.testing.assert_array_equal(read_dicom(series, series=first[-12:]).array, volume.array)
-    with pytest.raises(InputError, match="no series 'nonsense'; it has"):
-        read_dicom(series, series="nonsense")
-    with pytest.raises(InputError, match="2 CT series ending in ''"):
-        read_dicom(series, series="")
-
-
-def test_b36_missing_slices_are_counted_and_located(volume: Volume, tmp_path: Path) -> None:
-    tall = Volume(np.zeros((40, 6, 7), np.int16), Geometry((40, 6, 7), volume.geometry.index_to_lps))
-    files = write_ct_series(tall, tmp_path / "ct")
-    for index in (10, 11, 12):
-        files[index].unlink()
-    with pytest.raises(
-        GeometryError, match=r"3 of 40 slices are missing between z = 52.5 mm and z = 62.5 mm; exp"
-    ):
-        read_dicom(tmp_path / "ct")
-    files[20].unlink()
-    with pytest.raises(GeometryError, match=r"4 of 40 slices .* and in 1 more places"):
-        read_dicom(tmp_path / "ct")
-
-
-def test_b36_one_missing_slice_of_five_is_seen(series: Path) -> None:
-    (series / "slice_0004.dcm").unlink()
-    with pytest.raises(GeometryError, match=r"1 of 5 slices are missing between z = 35.0 mm and z = 40.0 mm"):
-        read_dicom(series)
-
-
-def test_b37_a_slice_that_is_there_twice_is_dropped(series: Path, volume: Volume) -> None:
-    shutil.copy(series / "slice_0002.dcm", series / "copy.dcm")
-    read = read_dicom(series)
-    np.testing.assert_array_equal(read.array, volume.array)
-    assert read.notes == ("left out: 1 slices that are there twice",)
-
-
-def test_b37_different_slices_at_one_position_are_refused(series: Path) -> None:
-    shutil.copy(series / "slice_0002.dcm", series / "copy.dcm")
-    edit(series / "copy.dcm", having(RescaleIntercept=-1000))
-    with pytest.raises(InputError, match="two different slices at one position"):
-        read_dicom(series)
-
-
 def test_a_slice_and_its_copy_are_one_slice(series: Path) -> None:
     for path in sorted(series.iterdir())[1:]:
         path.unlink()
     shutil.copy(series / "slice_0001.dcm", series / "copy.dcm")
     assert read_dicom(series).geometry.spacing_mm == pytest.approx((2.5, 0.8, 0.7))
-
-
-@pytest.mark.parametrize("thin", [3, 7])
-def test_b38_uneven_spacing_is_refused(thin: int, volume: Volume, tmp_path: Path) -> None:
-    tall = Volume(np.zeros((12, 6, 7), np.int16), Geometry((12, 6, 7), volume.geometry.index_to_lps))
-    for index, path in enumerate(write_ct_series(tall, tmp_path / "ct")):
-        height = min(index, thin) + 5 * max(0, index - thin)
-        edit(path, having(ImagePositionPatient=[0, 0, height]))
-    with pytest.raises(GeometryError, match=r"not evenly spaced \(1.00 to 5.00 mm apart\)"):
-        read_dicom(tmp_path / "ct")
 
 
 def test_positions_rounded_to_a_tenth_are_even_enough(volume: Volume, tmp_path: Path) -> None:
@@ -231,54 +150,6 @@ def test_slices_shifted_sideways_are_refused(series: Path) -> None:
         read_dicom(series)
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "different orientation"),
-        ({"PixelSpacing": [0.9, 0.9]}, "different pixel spacing"),
-        ({"Rows": 7, "Columns": 6}, r"different sizes \(6 x 7, 7 x 6\)"),
-        ({"ImagePositionPatient": None}, "1 of 5 slices have no valid position"),
-        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "no valid orientation"),
-        ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "no valid orientation"),
-        ({"PixelSpacing": [0, 0.9]}, "no valid pixel spacing"),
-    ],
-)
-def test_b45_one_slice_unlike_the_others_is_refused(
-    values: dict[str, Any], message: str, series: Path
-) -> None:
-    edit(series / "slice_0004.dcm", having(**values))
-    with pytest.raises(InputError, match=message):
-        read_dicom(series)
-
-
-@pytest.mark.parametrize(
-    ("values", "named"),
-    [
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "1 localizer"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "1 secondary capture"),
-        ({"Modality": "PT"}, "1 PT image"),
-        ({"Modality": "SR", "Rows": None}, "1 SR file without an image"),
-        ({"SamplesPerPixel": 3}, r"1 colour \(RGB\) image"),
-    ],
-)
-def test_b41_what_is_no_ct_slice_is_left_out_and_counted(
-    values: dict[str, Any], named: str, series: Path, volume: Volume
-) -> None:
-    shutil.copy(series / "slice_0001.dcm", series / "other.dcm")
-    edit(series / "other.dcm", having(**values))
-    read = read_dicom(series)
-    np.testing.assert_array_equal(read.array, volume.array)
-    assert read.notes == (f"left out: {named}".replace("\\", ""),)
-    with pytest.raises(InputError, match=f"holds no CT slices .found: {named}"):
-        read_dicom(series / "other.dcm")
-
-
-def test_b43_enhanced_ct_is_refused(series: Path) -> None:
-    edit(series / "slice_0001.dcm", having(NumberOfFrames=7))
-    with pytest.raises(InputError, match=r"enhanced \(multi-frame\) CT"):
-        read_dicom(series)
-
-
 def test_a_file_without_modality_is_taken_as_ct_and_noted(series: Path) -> None:
     edit_all(series, having(Modality=None))
     assert read_dicom(series).notes == ("5 files without a modality: taken as CT",)
@@ -291,8 +162,8 @@ def test_a_single_slice_has_the_thickness_it_states(series: Path, volume: Volume
     np.testing.assert_allclose(read.geometry.index_to_lps[:3, 3], [-100.5, -20.25, 32.5])
 
 
-def test_a_single_slice_without_thickness_is_1_mm_or_what_is_given(series: Path) -> None:
-    path = series / "slice_0002.dcm"
+def test_a_single_slice_without_thickness_is_1_mm_or_what_is_given(series: Path, tmp_path: Path) -> None:
+    path = (series / "slice_0002.dcm").rename(tmp_path / "alone.dcm")
     edit(path, having(SliceThickness=None))
     read = read_dicom(path)
     assert read.geometry.spacing_mm[0] == pytest.approx(1)
@@ -302,80 +173,16 @@ def test_a_single_slice_without_thickness_is_1_mm_or_what_is_given(series: Path)
     assert read_dicom(path).geometry.spacing_mm[0] == pytest.approx(3)
 
 
-@pytest.mark.parametrize("keyword", ["PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"])
-def test_b45_a_single_slice_that_does_not_say_where_it_lies_needs_a_spacing(
-    keyword: str, series: Path
-) -> None:
-    path = series / "slice_0002.dcm"
-    edit(path, having(**{keyword: None}))
-    with pytest.raises(SpacingUnknownError, match=r"slice_0002\.dcm has no valid .*spacing_mm="):
-        read_dicom(path)
-    read = read_dicom(path, spacing_mm=(4, 2, 1))
-    assert read.geometry.spacing_mm == (4, 2, 1)
-    assert "taken as axial" in read.notes[0]
-
-
-@pytest.mark.parametrize(("value", "signed"), [(-976, 1), (64560, 0)])
-def test_b48_padding_is_counted_whatever_its_sign_convention(value: int, signed: int, series: Path) -> None:
-    def pad(tags: Any) -> None:
-        pixels = tags.pixel_array.copy()
-        pixels[0, :3] = np.array(64560, np.uint16).view(np.int16)
-        tags.PixelData = pixels.tobytes()
-        tags.PixelRepresentation = 1
-        tags.add_new("PixelPaddingValue", "SS" if signed else "US", value)
-
-    edit(series / "slice_0002.dcm", pad)
-    read = read_dicom(series)
-    assert "3 voxels are padding" in read.notes[-1]
-    assert read.array[1, 0, 0] == -976 - 1024  # not changed
-
-
-@pytest.mark.parametrize(("signed", "value"), [(0, 0x0FFF - 1024), (1, -1 - 1024)])
-def test_b48_bits_above_the_stored_ones_are_left_out(signed: int, value: int, series: Path) -> None:
-    def overlay(tags: Any) -> None:
-        pixels = np.zeros((6, 7), np.uint16)
-        pixels[0, 0] = 0x0FFF | 0x3000 if signed else 0x2FFF
-        tags.PixelData = pixels.tobytes()
-        tags.BitsStored, tags.HighBit, tags.PixelRepresentation = 12, 11, signed
-
-    edit(series / "slice_0001.dcm", overlay)
-    read = read_dicom(series / "slice_0001.dcm")
-    assert read.array[0, 0, 0] == value
-
-
-def test_b42_monochrome1_is_noted(series: Path, volume: Volume) -> None:
-    edit(series / "slice_0001.dcm", having(PhotometricInterpretation="MONOCHROME1"))
-    read = read_dicom(series)
-    np.testing.assert_array_equal(read.array, volume.array)
-    assert "MONOCHROME1); its values are not (in 1 of 5 slices)" in read.notes[0]
-
-
-def test_b44_a_missing_decoder_is_named(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compress(tags: Any) -> None:
-        tags.file_meta.TransferSyntaxUID = JPEGLSLossless
-        tags.PixelData = encapsulate([b"\0" * 20])
-        tags["PixelData"].is_undefined_length = True
-
-    class Missing:
-        is_available = False
-
-    edit(series / "slice_0002.dcm", compress)
-    monkeypatch.setattr(dicom_pixels, "get_decoder", lambda _: Missing)
-    with pytest.raises(
-        InputError, match=r'slice_0002.* JPEG-LS Lossless .*pip install "napari-resunet\[codecs\]"'
-    ):
-        read_dicom(series)
-
-
-def test_b44_an_unknown_compression_is_refused(series: Path) -> None:
-    def compress(tags: Any) -> None:
-        tags.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG2
-        tags.PixelData = encapsulate([b"\0" * 20])
-        tags["PixelData"].is_undefined_length = True
-
-    edit(series / "slice_0001.dcm", compress)
-    with pytest.raises(InputError, match="compressed as MPEG2"):
-        read_dicom(series / "slice_0001.dcm")
+def test_a_slice_read_alone_says_how_many_more_its_folder_has(series: Path, volume: Volume) -> None:
+    other = Volume(volume.array + 1, volume.geometry)
+    for path in write_ct_series(other, series / "more"):
+        path.rename(series / f"other_{path.name}")
+    (series / "notes.txt").write_text("hello")
+    (series / "empty.dcm").touch()
+    read = read_dicom(series / "slice_0002.dcm")
+    assert read.notes == (
+        "read alone: its folder holds 4 more slices of the same series; open the folder for all",
+    )
 
 
 def test_truncated_pixels_are_refused_by_name(series: Path) -> None:
@@ -429,19 +236,157 @@ def test_empty_and_other_files_are_left_out(series: Path) -> None:
     assert read_dicom(series).notes == ("left out: 1 empty file",)
 
 
-def test_the_tracker_is_given_the_slices_and_can_stop(series: Path) -> None:
+def test_the_tracker_is_given_the_files_and_then_the_slices(series: Path) -> None:
+    seen: list[Any] = []
+
+    def note(steps: Sequence[Any], /) -> Iterator[Any]:
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    read_dicom(series, track=note)
+    assert seen == [*sorted(series.iterdir()), *range(5)]
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless])
+@pytest.mark.parametrize("last", [3, 7])
+def test_the_tracker_can_stop_the_reading_at_any_step(last: int, syntax: Any, series: Path) -> None:
+    if syntax:
+        edit_all(series, compressed(syntax))
     seen = []
 
-    def stop_at_2(steps: Sequence[Any], /) -> Iterator[Any]:
+    def stop(steps: Sequence[Any], /) -> Iterator[Any]:
         for step in steps:
-            if len(seen) == 2:
+            if len(seen) == last:
                 raise CancelledError
             seen.append(step)
             yield step
 
     with pytest.raises(CancelledError):
-        read_dicom(series, track=stop_at_2)
-    assert seen == [0, 1]
+        read_dicom(series, track=stop)
+    assert len(seen) == last
+
+
+def test_processes_that_decode_end_with_the_reading(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    class Watched(dicom_decode.subprocess.Popen):  # type: ignore[name-defined,misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    def stop(steps: Sequence[Any], /) -> Iterator[Any]:
+        for step in steps:
+            if step == 2:
+                raise CancelledError
+            yield step
+
+    edit_all(series, compressed(JPEG2000Lossless))
+    monkeypatch.setattr(dicom_decode.subprocess, "Popen", Watched)
+    with pytest.raises(CancelledError):
+        read_dicom(series, track=stop)
+    read_dicom(series)
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)
+
+
+def test_several_processes_give_the_slices_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in tall_series(tmp_path, range(7)):
+        edit(path, compressed(RLELossless))
+    monkeypatch.setattr(dicom_decode, "_SLICES_A_PROCESS", 2)
+    monkeypatch.setattr(dicom_decode.os, "cpu_count", lambda: 3)
+    assert read_dicom(tmp_path).array[:, 0, 0].tolist() == [0, 10, 20, 30, 40, 50, 60]
+
+
+def test_compressed_and_uncompressed_slices_of_one_series_keep_their_order(
+    series: Path, volume: Volume
+) -> None:
+    for name in ("slice_0002.dcm", "slice_0004.dcm"):
+        edit(series / name, compressed(RLELossless))
+    np.testing.assert_array_equal(read_dicom(series).array, volume.array)
+
+
+def test_many_slices_are_read_in_their_order(tmp_path: Path) -> None:
+    tall_series(tmp_path, range(45))
+    assert read_dicom(tmp_path).array[:, 0, 0].tolist() == list(range(0, 450, 10))
+
+
+def test_a_folder_of_many_things_is_listed_with_what_is_odd(tmp_path: Path, volume: Volume) -> None:
+    lungs = tall_series(tmp_path / "lungs", [2.5 * i for i in range(9)])
+    tags = {"SeriesDescription": "Lung 2.5", "ConvolutionKernel": ["Br38f", "3"], "SeriesNumber": 7}
+    edit_all(tmp_path / "lungs", having(**tags, SliceThickness=3, StudyDate="20240131"))
+    lungs[4].unlink()
+    shutil.copy(lungs[0], tmp_path / "lungs" / "copy.dcm")
+    shutil.copy(lungs[1], tmp_path / "lungs" / "scout.dcm")
+    scout = having(SeriesInstanceUID="1.2.3", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    edit(tmp_path / "lungs" / "scout.dcm", scout)
+    for path in write_ct_series(volume, tmp_path / "coronal"):
+        edit(path, having(ImageOrientationPatient=[1, 0, 0, 0, 0, -1], SeriesNumber=3))
+    (tmp_path / "lungs" / "readme.txt").write_text("hello")
+    coronal, chest, other = list_series(tmp_path)
+    assert (chest.description, chest.kernel, chest.date) == ("Lung 2.5", "Br38f\\3", "2024-01-31")
+    assert (chest.slices, chest.size, chest.thickness_mm, chest.plane) == (9, (6, 7), 3, "axial")
+    assert chest.spacing_mm == pytest.approx((2.5, 0.8, 0.7))
+    assert chest.odd == (
+        "1 slice where another one lies",
+        "1 of 9 slices are missing between z = 7.5 mm and z = 12.5 mm",
+    )
+    assert coronal.plane == "coronal"
+    assert (other.left_out, other.slices, other.key) == ("localizer", 1, "1.2.3")
+    assert str(chest).startswith("Lung 2.5, 9 slices of 6 x 7, 2.5 mm apart, kernel Br38f\\3, 1 slice where")
+    assert str(other) == "Lung 2.5, 1 localizer"
+
+
+def test_what_else_a_series_holds_is_told_of_it(series: Path) -> None:
+    edit(series / "slice_0001.dcm", having(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
+    ct, scout = list_series(series)
+    assert ct.odd == ("1 localizer in the same series",)
+    assert ct.key == scout.key
+
+
+def test_every_listed_series_can_be_read_by_its_key(tmp_path: Path) -> None:
+    tall_series(tmp_path / "a", range(4))
+    tall_series(tmp_path / "b", range(3))
+    stacks = [in_stack(name) for name in "1122"]
+    write_enhanced(tmp_path / "b" / "c.dcm", np.zeros((4, 6, 7), np.int16), [0, 1, 2, 3], stacks)
+    infos = list_series(tmp_path)
+    assert sorted(info.slices for info in infos) == [2, 2, 3, 4]
+    for info in infos:
+        assert len(read_dicom(tmp_path, series=info.key).array) == info.slices
+
+
+def test_listing_reads_no_pixels_and_tracks_the_files(series: Path) -> None:
+    for path in series.iterdir():
+        path.write_bytes(path.read_bytes()[:-84])
+    seen: list[Any] = []
+
+    def note(steps: Sequence[Any], /) -> Iterator[Any]:
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    (info,) = list_series(series, track=note)
+    assert info.slices == 5
+    assert seen == sorted(series.iterdir())
+
+
+def test_the_choice_of_many_series_stays_one_line(tmp_path: Path) -> None:
+    for index in range(15):
+        (path,) = tall_series(tmp_path / str(index), [index])
+        edit(path, having(SeriesInstanceUID=f"1.2.{index}"))
+    with pytest.raises(SeriesChoiceError, match=r"holds 15 CT series.*; and 3 more$") as asked:
+        read_dicom(tmp_path)
+    assert "\n" not in str(asked.value)
+    assert len(asked.value.series) == 15
+
+
+def test_stacks_are_listed_by_their_number(tmp_path: Path) -> None:
+    names = [in_stack(str(number)) for number in range(1, 13)]
+    write_enhanced(tmp_path / "c.dcm", np.zeros((12, 6, 7), np.int16), list(range(12)), names)
+    stacks = [info.stack for info in list_series(tmp_path)]
+    assert stacks == [f"stack {number}" for number in range(1, 13)]
 
 
 @pytest.mark.parametrize("name", ["cip_mini_dicom", "poor_header_dicom", "jpeg2000_dicom"])
@@ -481,11 +426,10 @@ def test_real_rescale_with_fractions_is_what_itk_reads(real_ct: Path) -> None:
 
 
 def test_a_header_of_nonsense_is_refused(series: Path) -> None:
-    (series / "slice_0003.dcm").write_bytes(
-        bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + b"\xff" * 300
-    )
+    path = series / "slice_0003.dcm"
+    path.write_bytes(bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + b"\xff" * 300)
     with pytest.raises(InputError, match=r"slice_0003\.dcm"):
-        read_dicom(series)
+        read_dicom(path)
 
 
 def test_numbers_that_are_none_count_as_missing(series: Path) -> None:
@@ -494,19 +438,6 @@ def test_numbers_that_are_none_count_as_missing(series: Path) -> None:
     path.write_bytes(content.replace(b"-100.5\\-20.25\\", b"-1x0.5\\-20.25\\"))
     assert path.read_bytes() != content
     with pytest.raises(GeometryError, match="1 of 5 slices have no valid position"):
-        read_dicom(series)
-
-
-def test_pixels_that_are_not_what_the_header_says_are_refused(
-    series: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = dicom_pixels.read_slice
-    monkeypatch.setattr(
-        dicom_pixels,
-        "read_slice",
-        lambda path: dataclasses.replace(read(path), hu=np.zeros((3, 3), np.int16)),
-    )
-    with pytest.raises(InputError, match=r"holds \(3, 3\) pixels, its header says \(6, 7\)"):
         read_dicom(series)
 
 

@@ -15,12 +15,12 @@ import SimpleITK as sitk  # noqa: N813
 
 from napari_resunet.errors import OutputError
 from napari_resunet.geometry import Geometry
-from napari_resunet.io import export, itk, nifti, tiff
+from napari_resunet.io import export, itk, nifti, seg_nrrd, tiff
 from napari_resunet.io.dicom import read_dicom, write_ct_series
 from napari_resunet.io.files import read_mask, read_volume, write_mask, write_probability
 from napari_resunet.volume import Mask, ProbabilityMap, Run, Source, Volume
 
-ENDINGS = ["nii", "nii.gz", "tif", "tiff", "nrrd", "mha", "NII.GZ", "MHA"]
+ENDINGS = ["nii", "nii.gz", "tif", "tiff", "nrrd", "seg.nrrd", "mha", "NII.GZ", "MHA", "SEG.NRRD"]
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_the_sidecar_tells_what_it_is_and_how_it_was_made(mask: Mask, tmp_path: 
 
 @pytest.mark.parametrize("name", ["lungs.png", "lungs", "lungs.gz", ".nii.gz", "lungs.nhdr"])
 def test_an_unknown_ending_is_refused(name: str, mask: Mask, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"use one of \.nii\.gz, \.nii, \.tif, \.tiff, \.nrrd, \.mha"):
+    with pytest.raises(OutputError, match=r"use one of .*, \.tiff, \.seg\.nrrd, \.nrrd, \.mha, \.dcm$"):
         write_mask(mask, tmp_path / name)
 
 
@@ -164,6 +164,7 @@ def truncate(path: Path) -> None:
         (nifti, "write_nifti", "nii"),
         (tiff, "write_tiff", "tif"),
         (itk, "write_itk", "mha"),
+        (seg_nrrd, "write_seg_nrrd", "seg.nrrd"),
     ],
 )
 @pytest.mark.parametrize("fault", ["voxels", "place", "half", "disk full"])

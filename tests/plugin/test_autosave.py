@@ -23,6 +23,7 @@ from napari_resunet.plugin import autosave
 from napari_resunet.plugin.autosave import Autosave
 from napari_resunet.plugin.reviewing import Reviewing
 from napari_resunet.plugin.session import Session
+from napari_resunet.settings import PredictSettings
 from napari_resunet.volume import Mask, Run, Volume
 
 RUN = Run("truth", "", 128, "cpu", "float32", (0, 96, 0, 96))
@@ -570,6 +571,27 @@ def test_a_stroke_on_the_mask_of_a_ct_that_is_not_the_open_one_is_noticed(
     stroke(mask, 5)
     quiet(keeper, qtbot)
     assert len(crash()) == 1
+
+
+def test_a_stroke_on_the_mask_of_a_ct_whose_layer_was_deleted_is_noticed(keeper, qtbot, crash) -> None:
+    mask = keeper.session.mask_layer
+    keeper.session.viewer.layers.remove(keeper.session.ct_layer)
+    stroke(mask, 5)
+    assert len(keeper.session.unsaved_cases()) == 1
+    quiet(keeper, qtbot)
+    assert [found.edited_slices for found in crash()] == [1]
+
+
+def test_what_a_run_has_found_before_another_ct_was_opened_is_written(keeper, qtbot, chest, crash) -> None:
+    first = keeper.session.case
+    paint(keeper.session)
+    quiet(keeper, qtbot)
+    keeper.session.events.progress.connect(lambda *_: keeper.session.show_ct(other_ct(chest)))
+    keeper.session.run(PredictSettings(device="cpu"))
+    quiet(keeper, qtbot)
+    assert 0 < first.done.sum() < 28
+    (found,) = crash()
+    np.testing.assert_array_equal(found.record().done, first.done)
 
 
 def test_one_ct_saved_leaves_the_journal_of_the_other(keeper, qtbot, chest, crash, tmp_path: Path) -> None:

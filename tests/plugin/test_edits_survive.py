@@ -144,8 +144,8 @@ class EditsSurvive(RuleBasedStateMachine):
 
     # ---- what a hand does
 
-    def strokes_over(self, where: Bools) -> None:
-        """Let the session look first at what a script wrote where a stroke is going to paint."""
+    def look_where_a_script_wrote(self, where: Bools) -> None:
+        """Look, since what a script writes and a hand paints over at once was never seen."""
         if (where & self.unlooked).any():
             self.session.sync()
             self.unlooked[...] = False
@@ -178,7 +178,7 @@ class EditsSurvive(RuleBasedStateMachine):
 
     def stroke(self, z: int, y: int, x: int, along: int, size: int, label: int, in_3d: bool) -> None:
         covered = np.any([brush(z, y, x + i, size, in_3d=in_3d) for i in range(along + 1)], axis=0)
-        self.strokes_over(covered)
+        self.look_where_a_script_wrote(covered)
         self.layer.brush_size, self.layer.n_edit_dimensions = size, 3 if in_3d else 2
         with self.layer.block_history():  # as the mouse does
             for i in range(along + 1):
@@ -191,7 +191,7 @@ class EditsSurvive(RuleBasedStateMachine):
         pieces, _ = ndimage.label(self.twin.mask[z] == self.twin.mask[z, y, x])
         covered = np.zeros(SHAPE, bool)
         covered[z] = pieces == pieces[y, x]
-        self.strokes_over(covered)
+        self.look_where_a_script_wrote(covered)
         self.layer.n_edit_dimensions = 2
         with self.layer.block_history():
             self.layer.fill((z, y, x), label)
@@ -201,7 +201,7 @@ class EditsSurvive(RuleBasedStateMachine):
     def paint_polygon(self, z: int, y: int, x: int, height: int, width: int, label: int) -> None:
         covered = np.zeros(SHAPE, bool)
         covered[z, y : y + height + 1, x : x + width + 1] = True
-        self.strokes_over(covered)
+        self.look_where_a_script_wrote(covered)
         self.layer.n_edit_dimensions = 2
         corners = ((y, x), (y, x + width), (y + height, x + width), (y + height, x))
         self.layer.paint_polygon([(z, *corner) for corner in corners], label)  # no block: as the mouse does
@@ -228,6 +228,7 @@ class EditsSurvive(RuleBasedStateMachine):
         where = np.zeros(SHAPE, bool)
         where[z, y : y + 2, x : x + 2] = True
         where &= ~self.twin.in_history
+        self.look_where_a_script_wrote(where)
         if in_place:
             self.layer.data[where] = label
         else:
@@ -237,21 +238,13 @@ class EditsSurvive(RuleBasedStateMachine):
         self.unlooked |= where
         self.twin.change(where, bool(label), is_step=False)
 
-    @precondition(lambda self: self.twin.past)
-    @rule(times=st.integers(1, 3), threshold=thresholds)
-    def undo(self, times: int, threshold: float | None) -> None:
-        self.move_threshold(threshold)
-        for _ in range(times):
-            self.layer.undo()
-            self.twin.undo()
-
-    @precondition(lambda self: self.twin.future)
-    @rule(times=st.integers(1, 3), threshold=thresholds)
-    def redo(self, times: int, threshold: float | None) -> None:
-        self.move_threshold(threshold)
-        for _ in range(times):
-            self.layer.redo()
-            self.twin.redo()
+    @precondition(lambda self: self.twin.past or self.twin.future)
+    @rule(steps=st.lists(st.sampled_from(["undo", "redo"]), min_size=1, max_size=4), threshold=thresholds)
+    def undo_and_redo(self, steps: list[str], threshold: float | None) -> None:
+        for step in steps:
+            self.move_threshold(threshold)
+            getattr(self.layer, step)()
+            getattr(self.twin, step)()
 
     # ---- what the network and the settings do
 
@@ -260,14 +253,9 @@ class EditsSurvive(RuleBasedStateMachine):
             self.session.set_threshold(threshold)
             self.twin.move_threshold(threshold)
 
-    @rule(threshold=thresholds)
-    def move_threshold_and_rest(self, threshold: float | None) -> None:
+    @rule(threshold=thresholds, is_clean=st.booleans())
+    def move_threshold_and_rest(self, threshold: float | None, is_clean: bool) -> None:
         self.move_threshold(threshold)
-        self.session.settle()
-        self.twin.settle()
-
-    @rule(is_clean=st.booleans())
-    def clean_up(self, is_clean: bool) -> None:
         self.session.set_clean(is_clean)
         self.twin.is_clean = is_clean
         self.twin.settle()
@@ -369,18 +357,15 @@ class EditsSurvive(RuleBasedStateMachine):
             if self.twin.done.any():
                 self.twin.settle()
 
-    @precondition(lambda self: self.twin.hand.any())
-    @rule(whole=st.booleans())
-    def keep_a_record(self, whole: bool) -> None:
-        self.session.sync()
-        self.kept = self.case.record(whole=whole), deepcopy(self.twin), whole
-
-    @precondition(lambda self: self.kept is not None)
-    @rule()
-    def take_in_the_record(self) -> None:
-        record, twin, whole = self.kept
-        self.session.take_in(record)
-        self.twin.take_in(twin, whole=whole)
+    @rule(goes_back=st.booleans(), whole=st.booleans())
+    def keep_a_record_or_go_back_to_one(self, goes_back: bool, whole: bool) -> None:
+        if goes_back and self.kept is not None:
+            record, twin, was_whole = self.kept
+            self.session.take_in(record)
+            self.twin.take_in(twin, whole=was_whole)
+        else:
+            self.session.sync()
+            self.kept = self.case.record(whole=whole), deepcopy(self.twin), whole
 
     @precondition(lambda self: self.twin.hand.any())
     @rule()

@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -380,6 +381,27 @@ def test_it_is_kept_until_then_also_where_this_window_has_a_journal_of_the_ct_al
     with pytest.MonkeyPatch.context() as disk:
         disk.setattr(Journal, "write", refuse)
         recover(qtbot, dock)
+        qtbot.waitUntil(lambda: bool(dock.errors), timeout=10_000)
+        assert left.folder.exists()
+    quiet(qtbot, dock)
+    assert not left.folder.exists()
+
+
+def test_a_write_that_was_under_way_before_does_not_count(open_widget, qtbot, ct: Path, chest) -> None:
+    left = leave(open_ct(ct), ct, chest, base=False)
+    dock = open_widget()
+    dock.session.open(ct)
+    read(qtbot, dock)
+    dock.session.show_layers()
+    edit(dock.session.case)
+    dock.session.sync()
+    may_go_on = Event()
+    with pytest.MonkeyPatch.context() as disk:
+        disk.setattr(Journal, "write", lambda _self, _record: may_go_on.wait(10))
+        qtbot.waitUntil(lambda: dock.autosave._job is not None, timeout=5_000)
+        recover(qtbot, dock)
+        disk.setattr(Journal, "write", refuse)
+        may_go_on.set()
         qtbot.waitUntil(lambda: bool(dock.errors), timeout=10_000)
         assert left.folder.exists()
     quiet(qtbot, dock)

@@ -36,7 +36,8 @@ class ExportPanel(Container):
         self.split = field_widget(MaskSettings, "split")
         self.probability = CheckBox(text="Probability map too", tooltip="Writes it beside the mask, 0 to 1.")
         self.export = PushButton(
-            text="Export mask…", tooltip="NIfTI, TIFF, NRRD or MetaImage, by the ending you give."
+            text="Export mask…",
+            tooltip="By the ending: NIfTI, TIFF, NRRD, MetaImage, .seg.nrrd for 3D Slicer, .dcm for DICOM SEG.",
         )
         self.save_case = PushButton(
             text="Save case…",

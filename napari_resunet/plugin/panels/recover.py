@@ -28,7 +28,9 @@ class RecoverPanel(Container):
     def __init__(self, session: Session, root: Path, *, confirm: Callable[[str], bool]) -> None:
         self.session = session
         self._confirm = confirm
-        self._offers: list[Abandoned] = abandoned(root)
+        # what a later version wrote can only be told of: it must not stand before what can be recovered
+        self._offers: list[Abandoned] = sorted(abandoned(root), key=_is_refused)
+        self._at_work: Abandoned | None = None
         self.words = text()
         self.recover = PushButton(text="Recover", tooltip="Open the CT and go on where it ended.")
         self.discard = PushButton(text="Discard…", tooltip="Let this work go; asks first.")
@@ -36,6 +38,7 @@ class RecoverPanel(Container):
         self.recover.changed.connect(self._recover)
         self.discard.changed.connect(self._discard)
         session.events.recovered.connect(self._note_recovered)
+        session.events.running.connect(self._note_running)
         session.on_close.append(self._let_go)
         self._show()
 
@@ -44,24 +47,44 @@ class RecoverPanel(Container):
         if self._offers:
             found = self._offers[0]
             when = found.when.strftime("%H:%M on %d %b %Y")
-            what = found.refusal or f"{found.edited_slices} edited slices of {found.ct_name}, {when}"
+            what = found.refusal or f"{_words_for(found.edited_slices)} of {found.ct_name}, {when}"
             self.words.value = f"Unsaved work was found: {what}."
             self.recover.enabled = self.discard.enabled = not found.refusal
 
     def _recover(self) -> None:
-        self.session.recover(self._offers[0])
+        self._at_work = self._offers[0]
+        self.session.recover(self._at_work)
 
     def _note_recovered(self, found: Abandoned) -> None:
         """The journal of this window holds that work now."""
         self._offers.remove(found)
         self._show()
 
+    def _note_running(self, is_running: bool) -> None:
+        self.recover.enabled = self.discard.enabled = not is_running
+        if not is_running:
+            self._at_work = None
+            self._show()
+
     def _discard(self) -> None:
-        if self._confirm(f"Discard these edits of {self._offers[0].ct_name} for good?"):
-            self._offers.pop(0).discard()
+        found = self._offers[0]
+        is_meant = self._confirm(f"Discard these edits of {found.ct_name} for good?")
+        if is_meant and found in self._offers and found is not self._at_work:
+            self._offers.remove(found)
+            found.discard()
             self._show()
 
     def _let_go(self) -> None:
         for found in self._offers:
             found.release()
         self._offers = []
+
+
+def _is_refused(found: Abandoned) -> bool:
+    return bool(found.refusal)
+
+
+def _words_for(edited_slices: int) -> str:
+    if not edited_slices:
+        return "ticks, flags or forgotten edits"
+    return "1 edited slice" if edited_slices == 1 else f"{edited_slices} edited slices"

@@ -50,7 +50,7 @@ class ReviewPanel(Container):
         ]
         super().__init__(widgets=widgets, labels=False)
         self.native.layout().insertWidget(0, self.strip)
-        self._rest = QTimer(self.native)
+        self._rest = QTimer()  # no child of a widget, which may be gone before it is stopped
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
         self._rest.timeout.connect(self.reviewing.refresh)

@@ -140,6 +140,7 @@ class SegmentPanel(Container):
 
     def _show_case(self) -> None:
         case = self.session.case
+        self.edits.value = KEEP_EDITS
         self.start.enabled = case is not None
         self.start.tooltip = (
             "Open a CT first." if case is None else "Find the lungs, beginning at the slice in view."
@@ -154,6 +155,8 @@ class SegmentPanel(Container):
     def _show_edits(self) -> None:
         case = self.session.case
         self.edits.visible = case is not None and bool(case.edited.any())
+        if not self.edits.visible:
+            self.edits.value = KEEP_EDITS
 
     def _show_running(self, running: bool) -> None:
         self.start.enabled = not running and self.session.case is not None
