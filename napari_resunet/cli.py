@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from napari_resunet.errors import InputError, OutputError, ResUNetError
+from napari_resunet.errors import CtMissingError, InputError, OutputError, ResUNetError
 from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings, explain
 
 T = TypeVar("T")
@@ -431,7 +431,10 @@ def _view_case(context: typer.Context, case: Path, ct: Path | None) -> None:
     from napari_resunet.io.case_file import find_case_ct, open_case_ct, read_case
 
     record = read_case(case)
-    found = find_case_ct(case, record, ct)
+    try:
+        found = find_case_ct(case, record, ct)
+    except CtMissingError as error:
+        raise InputError(f"{error}: --ct PATH") from error
     open_case_ct(case, record, found, _show_progress("reading"))
     context.obj(found, answers=record.ct.answers, record=record)
 

@@ -116,8 +116,7 @@ def find_case_ct(path: Path, record: CaseRecord, ct: Path | None = None) -> Path
     if not found.exists():
         where = "which is not there" if ct else f"which is not beside it in {path.absolute().parent}"
         raise CtMissingError(
-            f"{path.name} needs its CT {found.name}, {where}; say where it is: --ct PATH, or open the case "
-            "with “Open file…” of the widget, which asks",
+            f"{path.name} needs its CT {found.name}, {where}; say where it is",
             is_folder=record.ct.format == "DICOM",
         )
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_resunet.errors import SpacingUnknownError
+from napari_resunet.errors import CtMissingError, InputError, SpacingUnknownError
 from napari_resunet.io.kind import can_read
 
 CASE_ENDING = ".nru"
@@ -38,5 +38,10 @@ def read_case_layers(path: str) -> list[object]:
     from napari_resunet.plugin.layers import RECORD, ct_layer_data
 
     record = read_case(Path(path))
-    data, look, kind = ct_layer_data(open_case_ct(Path(path), record))
+    try:
+        volume = open_case_ct(Path(path), record)
+    except CtMissingError as error:
+        where = "open the case with “Open file…” of the lung segmentation widget, which asks"
+        raise InputError(f"{error}: {where}") from error
+    data, look, kind = ct_layer_data(volume)
     return [(data, {**look, "metadata": {**look["metadata"], RECORD: record}}, kind)]

@@ -198,6 +198,8 @@ class Session:
         self.events.case.emit()
         if case.done.any():
             self.settle()
+        if RECORD in layer.metadata:
+            self.take_in(layer.metadata.pop(RECORD))
 
     def _known_case(self, layer: Layer) -> Case | None:
         """Return the case of a CT that was open before, perhaps in a widget that was closed since."""
@@ -590,8 +592,6 @@ class Session:
             )
             if isinstance(volume, Volume) and not is_copy and not self.is_running:
                 self.choose(layer)
-                if RECORD in layer.metadata:
-                    self.take_in(layer.metadata.pop(RECORD))
                 return
 
     def _on_layer_removed(self, event: Any) -> None:

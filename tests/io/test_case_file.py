@@ -544,7 +544,7 @@ def test_a_ct_that_is_elsewhere_is_opened_where_the_user_says(ct: Path, tmp_path
     moved = ct.rename(tmp_path / "away" / "renamed.nii.gz")
     case = tmp_path / "case.nru"
     with pytest.raises(
-        InputError, match=r"case\.nru needs its CT ct\.nii\.gz, which is not beside it .*--ct"
+        InputError, match=r"case\.nru needs its CT ct\.nii\.gz, which is not beside it .*say where it is"
     ):
         find_case_ct(case, record)
     with pytest.raises(InputError, match=r"needs its CT none\.nii, which is not there"):
