@@ -113,8 +113,8 @@ def crash(root: Path, tmp_path: Path):
 
     def look() -> list[Abandoned]:
         copy = tmp_path / f"after crash {len(looks)}"
-        if root.is_dir():
-            shutil.copytree(root, copy)
+        while root.is_dir() and not _copied(root, copy):
+            shutil.rmtree(copy)
         looks.append(abandoned(copy))
         return looks[-1]
 
@@ -122,6 +122,15 @@ def crash(root: Path, tmp_path: Path):
     for found in looks:
         for each in found:
             each.release()
+
+
+def _copied(root: Path, copy: Path) -> bool:
+    """Copy the journal; a file that was put in its place meanwhile is no copy of one moment."""
+    try:
+        shutil.copytree(root, copy)
+    except shutil.Error:
+        return False
+    return True
 
 
 def other_ct(chest) -> Volume:
