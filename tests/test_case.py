@@ -1073,7 +1073,7 @@ class EditsSurviveUnwatched(EditsSurvive):
 
 
 # derandomized: CI meets the same examples each time, and is as steady as any other test
-STEADY = hypothesis_settings(max_examples=300, stateful_step_count=25, deadline=None, derandomize=True)
+STEADY = hypothesis_settings(max_examples=150, stateful_step_count=25, deadline=None, derandomize=True)
 TestEditsSurvive = EditsSurvive.TestCase
 TestEditsSurvive.settings = STEADY
 TestEditsSurviveUnwatched = EditsSurviveUnwatched.TestCase
