@@ -22,6 +22,21 @@ _LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))
 _STRAIGHT_RAD = 1e-3
 
 
+def _axes_of(orientation: str) -> npt.NDArray[np.float64]:
+    """Return unit vectors in LPS of the array axes that run towards the patient's directions, one a column."""
+    axes = np.zeros((3, 3))
+    for axis, letter in enumerate(orientation.upper()):
+        for patient, (minus, plus) in enumerate(_LETTERS):
+            if letter in (minus, plus) and axis < 3:
+                axes[patient, axis] = 1 if letter == plus else -1
+    if len(orientation) != 3 or (np.abs(axes).sum(axis=1) != 1).any():
+        raise GeometryError(
+            "an orientation is three letters, one of each of L or R, A or P, S or I, such as SPL; "
+            f"got {orientation!r}"
+        )
+    return axes
+
+
 @dataclass(frozen=True)
 class AxisOrder:
     """A re-ordering of array axes that copies nothing: transpose, then flip.
@@ -92,14 +107,19 @@ class Geometry:
         object.__setattr__(self, "index_to_lps", matrix)
 
     @classmethod
-    def from_spacing(cls, shape: Sequence[int], spacing_mm: Sequence[float]) -> Self:
-        """Return the geometry of a volume of known spacing (z, y, x) that lies straight, its first voxel at 0."""
+    def from_spacing(
+        cls, shape: Sequence[int], spacing_mm: Sequence[float], orientation: str | None = None
+    ) -> Self:
+        """Return the geometry of a volume of known spacing (z, y, x) that lies straight, its first voxel at 0.
+
+        `orientation` is where its array axes run towards, as in `axis_codes`; ``"SPL"`` unless given.
+        """
         z, y, x = shape
-        dz, dy, dx = (float(s) for s in spacing_mm)
-        if not (np.isfinite([dz, dy, dx]).all() and min(dz, dy, dx) > 0):
+        steps = [float(s) for s in spacing_mm]
+        if len(steps) != 3 or not np.isfinite(steps).all() or min(steps) <= 0:
             raise GeometryError(f"spacing must be three lengths above 0 mm, got {tuple(spacing_mm)}")
-        matrix = np.zeros((4, 4))
-        matrix[0, 2], matrix[1, 1], matrix[2, 0], matrix[3, 3] = dx, dy, dz, 1
+        matrix = np.eye(4)
+        matrix[:3, :3] = _axes_of(orientation or "SPL") * steps
         return cls((z, y, x), matrix)
 
     @classmethod

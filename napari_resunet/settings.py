@@ -60,12 +60,19 @@ class InputAnswers:
         To be added to every value so that it is HU; giving one, 0 included, says that the result is HU.
     accept_gaps : bool
         Whether to read a DICOM series whose slices are not evenly spaced, or of which some are missing.
+    frame : int, optional
+        Which volume of a file that holds several, such as a 4-D NIfTI; the first is 0.
+    orientation : str, optional
+        Where the array axes (z, y, x) run towards, for a file that does not say: three letters of L or R, A or P,
+        S or I, such as ``"SPL"`` for axial slices, lowest first, front up, patient's right on the left.
     """
 
     spacing_mm: tuple[float, float, float] | None = None
     series: str | None = None
     hu_offset: float | None = None
     accept_gaps: bool = False
+    frame: int | None = None
+    orientation: str | None = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ class Step:
         The voxels that it changed.
     lung : (z, y, x) array of bool
         What the layer writes there.
+    reverse : (z, y, x) array of bool
+        What it writes there the other way round.
     edit : (z, y, x) array of int8
         The edits that were there.
     known : (z, y, x) array of bool
@@ -34,6 +36,7 @@ class Step:
 
     where: Bools
     lung: Bools
+    reverse: Bools
     edit: Edits
     known: Bools
 
@@ -74,9 +77,16 @@ class Twin:
         if not changed.any():
             return
         if is_step:
-            self.past.append(Step(changed, ~lung, self.hand.copy(), changed.copy()))
+            self.past.append(Step(changed, ~lung, lung, self.hand.copy(), changed.copy()))
             self.future.clear()
         self.hand[changed] = self._stated(lung)[changed]
+
+    def relabel(self, where: Bools) -> None:
+        """Paint another label on voxels that a hand has put in: a step of the layer, and no edit."""
+        if where.any():
+            lung = np.ones(self.shape, bool)
+            self.past.append(Step(where, lung, lung, self.hand.copy(), np.zeros(self.shape, bool)))
+            self.future.clear()
 
     def _stated(self, lung: Bools) -> Edits:
         return np.where(lung == self.automatic, 0, np.where(lung, 1, -1)).astype(np.int8)
@@ -94,7 +104,7 @@ class Twin:
         stated = step.where & ~step.known & (self.mask != step.lung)
         self.hand[stated] = self._stated(step.lung)[stated]
         self.hand[step.known] = step.edit[step.known]
-        kept.append(Step(step.where, ~step.lung, before, step.known | stated))
+        kept.append(Step(step.where, step.reverse, step.lung, before, step.known | stated))
 
     @property
     def in_history(self) -> Bools:
@@ -178,7 +188,9 @@ class Twin:
             self.probability, self.done = record.probability.copy(), record.done.copy()
             self.adopted = record.adopted
         self.threshold, self.is_clean = record.threshold, record.is_clean
-        self.seen, self.flagged = dict(record.seen), set(record.flagged)
+        unmarked = set(range(self.shape[0])) - self.flagged - set(self.seen)
+        self.flagged |= record.flagged & unmarked
+        self.seen |= {z: mask for z, mask in record.seen.items() if z in unmarked}
         self.bank = [*deepcopy(record.bank), *self.bank]
         self._lay_under(record.hand)
         self.settle()

@@ -84,6 +84,21 @@ def test_spacing_alone_gives_a_straight_grid_from_the_origin() -> None:
     assert geometry.shape == SHAPE
 
 
+@pytest.mark.parametrize("order", ALL_ORDERS)
+def test_spacing_and_an_orientation_give_a_grid_that_runs_there(order: AxisOrder) -> None:
+    codes = Geometry(SHAPE, MATRIX).reordered(order).axis_codes
+    geometry = Geometry.from_spacing(SHAPE, (3, 2, 0.5), codes)
+    assert geometry.axis_codes == codes
+    assert geometry.spacing_mm == (3, 2, 0.5)
+    assert not geometry.is_oblique
+
+
+@pytest.mark.parametrize("codes", ["", "SP", "SPX", "SSP", "SIL", "SPLL"])
+def test_an_orientation_that_is_none_is_refused(codes: str) -> None:
+    with pytest.raises(GeometryError, match="three letters"):
+        Geometry.from_spacing(SHAPE, (1, 1, 1), codes or "?")
+
+
 def test_a_tilted_stack_holds_less_than_the_product_of_its_steps() -> None:
     # Slices 4 mm apart, each moved 3 mm further to the back: the step is 5 mm long, a voxel 4 mm high.
     geometry = Geometry(SHAPE, [[0, 0, 1, 0], [3, 1, 0, 0], [4, 0, 0, 0], [0, 0, 0, 1]])

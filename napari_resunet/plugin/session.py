@@ -563,9 +563,11 @@ class Session:
 
     def _on_stroke(self, event: Any) -> None:
         layer, case = event.source, event.source.metadata.get(KEY)
-        if isinstance(case, Case) and layer.data is case.mask:
+        if isinstance(case, Case) and (layer is self.mask_layer or layer.data is case.mask):
             case.begin_step()
             before = case.hand_version
+            if layer is self.mask_layer:
+                self.sync()  # takes in another array, too
             case.absorb_edits()  # at once: each stroke is a change of its own
             self._is_drawing = case.hand_version == before
             self._tell_of_hand(case)

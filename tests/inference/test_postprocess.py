@@ -120,7 +120,7 @@ def test_a_mask_tells_how_it_was_made() -> None:
     assert mask.source is source
     assert mask.history == {
         "run": dataclasses.asdict(RUN),
-        "mask": {"threshold": 0.25, "clean": False, "split": True},
+        "mask": {"threshold": 0.25, "clean": False, "split": True, "swap_sides": False},
         "slices_run": [[0, 2]],
         "slices": 6,
         "voxels_edited_by_hand": 0,

@@ -59,9 +59,9 @@ def test_a_program_that_is_not_installed_has_an_unknown_version(monkeypatch: pyt
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", missing)
-    assert sidecar._version() == "unknown"
+    assert sidecar.program_version() == "unknown"
     monkeypatch.setattr(metadata, "version", lambda _: "1.2")
-    assert sidecar._version() == "1.2"
+    assert sidecar.program_version() == "1.2"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import gc
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 from time import sleep
 from typing import Any
 from weakref import ref
@@ -480,6 +481,34 @@ def test_closing_while_a_write_waits_for_its_turn_loses_nothing(
     assert found.edited_slices == 2
     found.release()
     pool.waitForDone()
+
+
+def test_a_write_that_is_under_way_at_the_end_does_not_come_last(
+    keeper, qtbot, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = Event()
+    write, close = Journal.write, Journal.close
+
+    def write_late(self, record) -> None:
+        if current_thread() is not main_thread():
+            may_go_on.wait(0.5)
+        write(self, record)
+
+    def close_later(self, *, keep: bool = False) -> None:
+        may_go_on.set()
+        sleep(0.2)
+        close(self, keep=keep)
+
+    monkeypatch.setattr(Journal, "write", write_late)
+    monkeypatch.setattr(Journal, "close", close_later)
+    paint(keeper.session)
+    qtbot.waitUntil(lambda: keeper.autosave._job is not None, timeout=5_000)
+    qtbot.wait(50)
+    paint(keeper.session, 8)
+    keeper.session.close()
+    (found,) = abandoned(root)
+    assert found.edited_slices == 2
+    found.release()
 
 
 def test_closing_takes_in_what_a_script_gave_the_layer(keeper, qtbot, root: Path) -> None:

@@ -106,6 +106,14 @@ def test_the_choice_is_of_the_ct_that_is_open(dock, chest) -> None:
     assert dock.segment.edits.value == KEEP_EDITS
 
 
+def test_a_choice_stays_through_the_next_stroke(dock) -> None:
+    edit(dock)
+    dock.segment.edits.value = FORGET_EDITS
+    with dock.session.mask_layer.block_history():
+        dock.session.mask_layer.paint((5, 6, 6), 1)
+    assert dock.segment.edits.value == FORGET_EDITS
+
+
 def test_a_choice_that_is_not_shown_forgets_nothing(dock, qtbot, asked) -> None:
     edit(dock)
     dock.segment.edits.value = FORGET_EDITS
