@@ -9,22 +9,24 @@ import pytest
 
 WORDS = ("OK", "NOTE", "ASK", "REFUSE")
 FILE = Path(__file__).parent.parent / "build" / "outcomes.md"
-_ROWS: dict[str, list[tuple[str, str, str]]] = {}
+_PROPERTY = "outcome"
 
 
 class Outcome:
-    """Takes the outcome of one test named ``test_b17_...`` or ``test_f04_...``."""
+    """Takes the outcome of one test named ``test_b17_...``, ``test_f04_...`` or, for two rows, ``test_b02_b03_...``."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
-        found = re.match(r"test_([bf]\d\d)_", request.node.name)
+        found = re.match(r"test_((?:[bf]\d\d_)+)", request.node.name)
         assert found, f"{request.node.name} must begin with test_bNN_ or test_fNN_"
-        self._row, self._test = found[1].upper(), request.node.nodeid
+        self._rows = found[1].upper().rstrip("_").split("_")
+        self._said = request.node.user_properties
 
     def __call__(self, word: str, message: object = "") -> None:
         """Note the outcome word, and what the user is told."""
-        assert word in WORDS or self._row.startswith("F"), word
         text = " ".join(str(message).split()).replace("|", "\\|")
-        _ROWS.setdefault(self._row, []).append((word, text, self._test))
+        for row in self._rows:
+            assert word in WORDS or row.startswith("F"), word
+            self._said.append((_PROPERTY, (row, word, text)))  # a property comes back from other processes too
 
 
 @pytest.fixture
@@ -33,12 +35,17 @@ def outcome(request: pytest.FixtureRequest) -> Outcome:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not _ROWS:
+    rows = sorted(
+        (*said, report.nodeid)
+        for report in terminalreporter.getreports("passed")
+        for name, said in report.user_properties
+        if name == _PROPERTY
+    )
+    if not rows:
         return
     lines = ["| row | outcome | what the user is told | test |", "|---|---|---|---|"]
-    lines += [
-        f"| {row} | {word} | {text} | `{test}` |" for row in sorted(_ROWS) for word, text, test in _ROWS[row]
-    ]
+    lines += [f"| {row} | {word} | {text} | `{test}` |" for row, word, text, test in rows]
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    terminalreporter.write_line(f"{len(_ROWS)} rows of bad input and faults: {FILE}")
+    count = len({row for row, *_ in rows})
+    terminalreporter.write_line(f"{count} rows of bad input and faults: {FILE}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -42,6 +43,23 @@ class _Page:
         self.is_dropped = False
         self.is_waiting = False
         self.retry_ms = _RETRY_MS
+        self._turn = Lock()
+        self._is_at_its_end = False
+
+    def write(self, record: CaseRecord, *, is_base: bool) -> None:
+        """Write a record that was taken earlier, unless the last one is written by now."""
+        with self._turn:
+            if self._is_at_its_end:
+                return
+            if is_base:
+                self.journal.write_base(record)
+            else:
+                self.journal.write(record)
+
+    def end(self) -> None:
+        """Let nothing be written after what is written now, however long a write in a thread has waited."""
+        with self._turn:
+            self._is_at_its_end = True
 
     def close(self) -> None:
         """Remove the journal: what it holds is in a file, or not wanted."""
@@ -128,7 +146,7 @@ class Autosave:
     ) -> None:
         self._at_work, self._covers = page, list(page.goes_on_from)
         ears = {"on_value": self._note_written, "on_error": self._note_error, "on_end": self._end}
-        self._job = Job(_writing, page.journal, record, hand, base, **ears)
+        self._job = Job(_writing, page, record, hand, base, **ears)
         self._job.start()
 
     def _note_written(self, written: tuple[HandVersion | None, int | None]) -> None:
@@ -202,6 +220,7 @@ class Autosave:
         self._job = self._at_work = None
 
     def _write_last(self, case: Case, page: _Page) -> None:
+        page.end()
         with contextlib.suppress(OutputError):  # what was written before is there, and nobody to be told
             if page.base != case.base_version:
                 page.journal.write_base(case.record())
@@ -216,10 +235,7 @@ class Autosave:
 
 
 def _writing(
-    journal: Journal, record: CaseRecord, hand: HandVersion | None, base: int | None
+    page: _Page, record: CaseRecord, hand: HandVersion | None, base: int | None
 ) -> Iterator[tuple[HandVersion | None, int | None]]:
-    if base is None:
-        journal.write(record)
-    else:
-        journal.write_base(record)
+    page.write(record, is_base=base is not None)
     yield hand, base
