@@ -9,6 +9,9 @@ from outcomes import outcome, pytest_terminal_summary
 
 from napari_resunet.phantom import Phantom, make_phantom
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: threads that wait for each other would slow all down
+    os.environ |= {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
+
 __all__ = ["outcome", "pytest_terminal_summary"]  # found by pytest
 
 settings.register_profile("any machine", deadline=None)  # a slow machine proves nothing

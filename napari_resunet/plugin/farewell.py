@@ -15,7 +15,8 @@ class Farewell(QObject):
     Parameters
     ----------
     window : QWidget
-        The main window. One that is not shown is closed by a script, and nobody is asked.
+        The main window. One that is not shown is closed by a script, and nobody is asked; of one that is shown Qt does
+        not tell who closes it.
     unsaved : callable
         Returns the names of the CTs with unsaved work.
     save : callable
