@@ -1,20 +1,19 @@
-"""What the window asks in a dialog of its own: files, folders, yes or no, a voxel size."""
+"""What the window asks in a dialog of the system: files, folders, yes or no."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 _CT_FILES = (
-    "CT or case (*.nii *.nii.gz *.tif *.tiff *.mha *.mhd *.nrrd *.nhdr *.dcm *.hdr *.nru);;All files (*)"
+    "CT or case (*.nii *.nii.gz *.tif *.tiff *.mha *.mhd *.nrrd *.nhdr *.dcm *.hdr *.nru);;"
+    "Picture of one slice (*.png *.jpg *.jpeg);;All files (*)"
 )
 _MASK_FILES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha)"
 _MASKS_TO_WRITE = f"{_MASK_FILES};;3D Slicer segmentation (*.seg.nrrd);;DICOM SEG, of a DICOM CT (*.dcm)"
 _CASE_FILES, _WEIGHTS_FILES, _TABLES = "Case (*.nru)", "Weights (*.safetensors)", "CSV (*.csv);;JSON (*.json)"
 _HOME = str(Path.home())
-Spacing = tuple[float, float, float]
 
 
 class Dialogs:
@@ -69,19 +68,6 @@ class Dialogs:
         """Ask a question and return whether the user said yes."""
         answer = QMessageBox.question(self._parent, "napari-resunet", question)
         return bool(answer == QMessageBox.StandardButton.Yes)
-
-    def spacing(self, why: str) -> Spacing | None:
-        """Ask for the voxel size in mm, along (z, y, x)."""
-        question = f"{why}\n\nVoxel size in mm: between slices, between rows, between columns"
-        answer, accepted = QInputDialog.getText(self._parent, "Voxel size", question, text="1.0, 1.0, 1.0")
-        if not accepted:
-            return None
-        try:
-            z, y, x = (float(part) for part in answer.split(","))
-        except ValueError:
-            show_error(f"three numbers are needed, such as 2.5, 0.7, 0.7; got {answer}")
-            return None
-        return z, y, x
 
 
 def _path(chosen: str) -> Path | None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import napari.viewer
-from napari.layers import Layer
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from napari_resunet.editing.journal import journal_root
-from napari_resunet.errors import CtMissingError, SpacingUnknownError
+from napari_resunet.errors import CtMissingError
 from napari_resunet.io.case_file import is_case_file
 from napari_resunet.model.card import RESEARCH_ONLY
+from napari_resunet.plugin.asked import Asked
 from napari_resunet.plugin.autosave import Autosave
-from napari_resunet.plugin.dialogs import Dialogs, Spacing
+from napari_resunet.plugin.dialogs import Dialogs
+from napari_resunet.plugin.drops import Drops
 from napari_resunet.plugin.farewell import Farewell
 from napari_resunet.plugin.panels.correct import CorrectPanel
 from napari_resunet.plugin.panels.ct import CtPanel
@@ -30,6 +29,7 @@ from napari_resunet.plugin.panels.review import ReviewPanel
 from napari_resunet.plugin.panels.segment import SegmentPanel
 from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.panels.view import ViewPanel
+from napari_resunet.plugin.questions import ask, ask_place
 from napari_resunet.plugin.section import Section
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import InputAnswers
@@ -48,23 +48,26 @@ class LungSegmentation(QScrollArea):
         super().__init__()
         # napari hands in a proxy, which gives a new proxy of a layer each time: identity would be lost
         self.session = Session(getattr(viewer, "__wrapped__", viewer))
-        self._dialogs = ask = Dialogs(self)
+        self._dialogs = dialogs = Dialogs(self)
         self.ct = CtPanel(
-            self.session, choose_layer=self.choose_layer, ask_folder=self.ask_folder, ask_file=self.ask_file
+            self.session, ask_folder=self.ask_folder, ask_file=self.ask_file, ask_place=self.ask_place
         )
         self.view = ViewPanel(self.session)
-        self.segment = SegmentPanel(self.session, ask_weights=ask.weights, confirm=ask.confirm)
+        self.segment = SegmentPanel(self.session, ask_weights=dialogs.weights, confirm=dialogs.confirm)
         self.mask = MaskPanel(self.session)
-        self.correct = CorrectPanel(self.session, confirm=ask.confirm)
+        self.correct = CorrectPanel(self.session, confirm=dialogs.confirm)
         self.review = ReviewPanel(self.session)
-        self.measure = MeasurePanel(self.session, ask_reference=ask.reference, ask_figures=ask.table_to_write)
-        self.export = ExportPanel(self.session, ask_output=ask.mask_to_write, ask_case=ask.case_to_write)
+        self.measure = MeasurePanel(
+            self.session, ask_reference=dialogs.reference, ask_figures=dialogs.table_to_write
+        )
+        self.export = ExportPanel(
+            self.session, ask_output=dialogs.mask_to_write, ask_case=dialogs.case_to_write
+        )
         self.autosave = Autosave(self.session, journal_root())
-        self.recover = RecoverPanel(self.session, journal_root(), confirm=ask.confirm)
+        self.recover = RecoverPanel(self.session, journal_root(), confirm=dialogs.confirm)
         self._lay_out()
         self._watch_window()
-        self._with_spacing: Callable[[Spacing], None] | None = None
-        self._with_ct: Callable[[Path], None] | None = None
+        self.session.events.asks.connect(self._ask)
         self.session.events.failed.connect(self._show_error)
         QApplication.instance().aboutToQuit.connect(self.session.close)
         self.destroyed.connect(self.session.close)
@@ -103,13 +106,24 @@ class LungSegmentation(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(330)
 
+    @property
+    def main_window(self) -> QWidget | None:
+        """The window that the widget is for; a viewer need not have one."""
+        window = getattr(self.session.viewer, "window", None)
+        return None if window is None else window._qt_window
+
     def _watch_window(self) -> None:
-        window = getattr(self.session.viewer, "window", None)  # a viewer without one has nothing to close
+        window = self.main_window
+        self._drops = Drops(self, None if window is None else window._qt_viewer)
+        self.session.on_close.append(self._drops.let_go)
         if window is not None:
             self._farewell = Farewell(
-                window._qt_window, unsaved=self._unsaved, save=self._save_all, discard=self.autosave.discard
+                window, unsaved=self._unsaved, save=self._save_all, discard=self.autosave.discard
             )
             self.session.on_close.append(self._farewell.let_go)
+
+    def _show_error(self, error: Exception) -> None:
+        show_error(str(error))
 
     def _unsaved(self) -> list[str]:
         return [case.reference.name for case in self.session.unsaved_cases()]
@@ -134,31 +148,26 @@ class LungSegmentation(QScrollArea):
         if file is not None:
             self.open(file)
 
+    def ask_place(self) -> None:
+        """Ask how the open CT lies, and open it so."""
+        case = self.session.case
+        answers = None if case is None else ask_place(case.volume, self)
+        if answers is not None:
+            self.session.answer_place(answers)
+
     def open(self, path: Path, answers: InputAnswers | None = None) -> None:
         """Open a CT or a case; what its file leaves open is asked."""
         if is_case_file(path):
-            self._with_ct = partial(self.session.open_case, path)
             self.session.open_case(path)
-            return
-        self._with_spacing = lambda spacing: self.open(path, InputAnswers(spacing_mm=spacing))
-        self.session.open(path, answers)
-
-    def choose_layer(self, layer: Layer | None) -> None:
-        """Make a layer the open CT; if it does not say how large its voxels are, ask."""
-        self._with_spacing = lambda spacing: self.session.choose(layer, spacing_mm=spacing)
-        self.session.choose(layer)
-
-    def _show_error(self, error: Exception) -> None:
-        if isinstance(error, SpacingUnknownError):
-            self._answer(self._with_spacing, self._dialogs.spacing(str(error)))
-        elif isinstance(error, CtMissingError):
-            show_warning(str(error))
-            self._answer(
-                self._with_ct, self._dialogs.ct_folder() if error.is_folder else self._dialogs.ct_file()
-            )
         else:
-            show_error(str(error))
+            self.session.open(path, answers)
 
-    def _answer(self, take: Callable[[Any], None] | None, answer: Any) -> None:
-        if take is not None and answer is not None:
-            take(answer)
+    def _ask(self, asked: Asked) -> None:
+        error = asked.error
+        if isinstance(error, CtMissingError):
+            show_warning(str(error))
+            answer: Any = self._dialogs.ct_folder() if error.is_folder else self._dialogs.ct_file()
+        else:
+            answer = ask(error, asked.answers, self)
+        if answer is not None:
+            asked.take(answer)

@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import Any, TypeVar
 
 from napari.qt.threading import GeneratorWorker, create_worker
+from qtpy.QtCore import QObject, Qt, Signal
 
-from napari_resunet.errors import PredictionError, ResUNetError
+from napari_resunet.errors import CancelledError, PredictionError, ResUNetError
 
+T = TypeVar("T")
 Generator = Callable[..., Iterator[Any]]
+_TELL_S = 0.05  # the window cannot show more
+
+
+class Tracking(QObject):
+    """A tracker for work in a thread: tells on the main thread how far it is, and stops it when it is asked to.
+
+    `told` is given whether the steps are files that are looked at, how many are done, and how many there are.
+    """
+
+    told = Signal(bool, int, int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped = Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def __call__(self, steps: Sequence[T], /) -> Iterator[T]:
+        last = 0.0
+        for done, step in enumerate(steps):
+            if self._stopped.is_set():
+                raise CancelledError("the reading was cancelled")
+            if monotonic() - last > _TELL_S:
+                last = monotonic()
+                self.told.emit(isinstance(step, Path), done, len(steps))
+            yield step
+
+
+class _Worker(GeneratorWorker):
+    """Lets its generator go when it is cancelled, and with it the network, though napari may keep the worker."""
+
+    def work(self) -> Any:
+        try:
+            return super().work()
+        finally:
+            self._gen.close()
 
 
 class Job:
@@ -21,6 +64,8 @@ class Job:
         Given the arguments, returns the generator.
     on_value, on_error, on_end : callable
         Called on the main thread: with each value; with an error; and last, always.
+    on_progress : callable, optional
+        Called with what `Tracking` tells; the generator is then given a tracker as ``track``.
     label : str
         What stands in napari's activity bar.
     """
@@ -32,13 +77,20 @@ class Job:
         on_value: Callable[[Any], None],
         on_error: Callable[[BaseException], None],
         on_end: Callable[[], None],
+        on_progress: Callable[[bool, int, int], None] | None = None,
         label: str = "",
     ) -> None:
         self._on_value, self._on_error, self._on_end = on_value, on_error, on_end
+        self._on_progress = on_progress
+        self._tracking = None if on_progress is None else Tracking()
+        if self._tracking is not None:
+            self._tracking.told.connect(self._take_progress, Qt.ConnectionType.QueuedConnection)
+            generator = partial(generator, track=self._tracking)
         self._worker: GeneratorWorker = create_worker(
             _guarded,
             generator,
             *arguments,
+            _worker_class=_Worker,
             _start_thread=False,
             _ignore_errors=True,  # else raised in the event loop too, where nobody can catch it
             _progress={"total": 0, "desc": label},
@@ -54,13 +106,18 @@ class Job:
     def cancel(self, *, mute: bool = False) -> None:
         """Ask it to stop after the value it is working on; `mute` it to hear no more values or errors from it."""
         if mute:
-            self._on_value = self._on_error = _ignore
+            self._on_value = self._on_error = self._on_progress = _ignore
+        if self._tracking is not None:
+            self._tracking.stop()
         self._worker.quit()
 
     def abandon(self) -> None:
         """Cancel it and never hear from it again."""
         self.cancel(mute=True)
         self._on_end = _ignore
+
+    def _take_progress(self, of_files: bool, done: int, total: int) -> None:
+        self._on_progress(of_files, done, total)
 
     def _take_value(self, value: Any) -> None:
         self._on_value(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,17 @@ from napari.utils import DirectLabelColormap
 from napari_resunet.case import Case
 from napari_resunet.errors import InputError, SpacingUnknownError
 from napari_resunet.geometry import Geometry
+from napari_resunet.io.orientation import orientation_note
 from napari_resunet.pictures import LEFT_COLOUR, LUNG_WINDOW_HU, RIGHT_COLOUR
+from napari_resunet.plugin.lazy import Loaded, as_ct_values, is_lazy, said_of_failed
+from napari_resunet.settings import InputAnswers
 from napari_resunet.volume import Volume
 
 KEY = "napari-resunet"  # in a layer's metadata: the Volume of a CT, the Case of a result
 RECORD = "napari-resunet record"  # in that of a CT from a case file, until a session takes it in
 LayerData = tuple[Any, dict[str, Any], str]
+
+_UNKNOWN_ORIGIN = "taken from a layer of unknown origin"
 
 
 class UnitProbability:
@@ -112,50 +118,76 @@ def can_be_ct(layer: Layer) -> bool:
     return is_image and not isinstance(layer.metadata.get(KEY), Case)
 
 
-def volume_of(layer: Layer, *, spacing_mm: tuple[float, float, float] | None = None) -> Volume:
+def volume_of(layer: Layer, answers: InputAnswers | None = None, *, loaded: Loaded | None = None) -> Volume:
     """Return the CT that a layer shows.
 
     Parameters
     ----------
     layer : napari.layers.Layer
         Opened by our reader, or any other 3-D image whose axes are (z, y, x).
-    spacing_mm : tuple of float, optional
-        Along (z, y, x), for a layer that does not say.
+    answers : InputAnswers, optional
+        Voxel size and orientation, for a layer of unknown origin.
+    loaded : Loaded, optional
+        Its voxels, where the layer computes them when they are looked at.
 
     Raises
     ------
     InputError
         If it is not a plain 3-D image, or is turned by its own transform.
     SpacingUnknownError
-        If it does not say how large its voxels are, and `spacing_mm` does not either.
+        If it does not say how large its voxels are, and `answers` do not either.
     """
-    if not can_be_ct(layer):
-        raise InputError(f"{layer.name} is not a grey-scale image of slices; choose the layer of the CT")
     known = layer.metadata.get(KEY)
     if isinstance(known, Volume) and _shows_volume(layer, known):
         return known
+    answers = answers or InputAnswers()
+    geometry = geometry_of(layer, answers)
+    loaded = loaded or Loaded(as_ct_values(layer.data))
+    notes = (_UNKNOWN_ORIGIN, orientation_note(geometry.axis_codes, answers.orientation), *loaded.notes)
+    return Volume(loaded.array, geometry, notes=notes, answers=answers)
+
+
+def geometry_of(layer: Layer, answers: InputAnswers) -> Geometry:
+    """Return where the voxels of a layer of unknown origin lie.
+
+    Raises
+    ------
+    InputError
+        As `volume_of`.
+    """
+    if not can_be_ct(layer):
+        raise InputError(f"{layer.name} is not a grey-scale image of slices; choose the layer of the CT")
     _refuse_turned(layer)
-    array = np.asarray(layer.data)
-    spacing = spacing_mm or _spacing_of(layer)
-    array = array.astype(np.int16 if array.dtype in (np.int16, np.int8, np.uint8) else np.float32, copy=False)
-    matrix = Geometry.from_spacing(array.shape, spacing).index_to_lps.copy()
-    if spacing_mm is None:
-        z, y, x = (float(mm) for mm in layer.translate * _mm_per_unit(layer))
-        matrix[:3, 3] = x, y, z
-    note = (
-        "taken from a layer of unknown origin: its axes are assumed to run to the head, the back and the left"
-    )
-    return Volume(array, Geometry(array.shape, matrix), notes=(note,))
+    spacing = answers.spacing_mm or _spacing_of(layer)
+    geometry = Geometry.from_spacing(layer.data.shape, spacing, answers.orientation)
+    if answers != InputAnswers():
+        return geometry
+    matrix = geometry.index_to_lps.copy()
+    z, y, x = (float(mm) for mm in layer.translate * _mm_per_unit(layer))
+    matrix[:3, 3] = x, y, z
+    return Geometry(geometry.shape, matrix)
+
+
+def laid_anew(volume: Volume, answers: InputAnswers) -> Volume:
+    """Return a CT that came from a layer as the user says now that it lies."""
+    spacing = answers.spacing_mm or volume.geometry.spacing_mm
+    geometry = Geometry.from_spacing(volume.array.shape, spacing, answers.orientation)
+    kept = [note for note in volume.notes if said_of_failed([note])]
+    notes = (_UNKNOWN_ORIGIN, orientation_note(geometry.axis_codes, answers.orientation), *kept)
+    return replace(volume, geometry=geometry, notes=notes, answers=answers)
 
 
 def _shows_volume(layer: Layer, volume: Volume) -> bool:
     """Whether a layer still shows the volume it was made from, and no other plugin gave it other data."""
-    return layer.data.shape == volume.axial.shape and np.may_share_memory(layer.data, volume.array)
+    data = layer.data
+    return not is_lazy(data) and data.shape == volume.axial.shape and np.may_share_memory(data, volume.array)
 
 
 def _refuse_turned(layer: Layer) -> None:
     straight = np.allclose(layer.rotate, np.eye(3)) and not np.any(layer.shear)
-    if not straight or not np.allclose(layer.affine.affine_matrix, np.eye(4)) or min(layer.scale) <= 0:
+    is_sound = bool(np.all(np.isfinite(layer.scale)) and np.all(np.isfinite(layer.translate)))
+    is_sound = is_sound and min(layer.scale) > 0
+    if not straight or not np.allclose(layer.affine.affine_matrix, np.eye(4)) or not is_sound:
         raise InputError(
             f"{layer.name} is turned or mirrored by its own transform, so its place in the patient is unclear; "
             "open its file with “Open file…” or “Open folder…”"

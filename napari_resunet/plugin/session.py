@@ -23,22 +23,26 @@ from napari_resunet.case import Case
 from napari_resunet.editing.history import Step
 from napari_resunet.editing.journal import Abandoned
 from napari_resunet.errors import InputError, ResUNetError
-from napari_resunet.imaging.intensity import refuse_implausible_hu
 from napari_resunet.io.case_file import write_case
 from napari_resunet.io.export import PROBABILITY_ENDINGS
 from napari_resunet.io.files import Receipt, write_mask, write_probability
+from napari_resunet.plugin.asked import ANSWERABLE, Asked
 from napari_resunet.plugin.correcting import Correcting
 from napari_resunet.plugin.jobs import Generator, Job
 from napari_resunet.plugin.layers import (
     KEY,
     RECORD,
     ct_layer_data,
+    geometry_of,
+    laid_anew,
     mask_layer,
     probability_layer,
     shows,
     volume_of,
 )
+from napari_resunet.plugin.lazy import Loaded, is_lazy, loading, said_of_failed
 from napari_resunet.plugin.work import cleaning, predicting, reading, reading_case, recovering
+from napari_resunet.preflight import Check, preflight
 from napari_resunet.record import CaseRecord, CtReference
 from napari_resunet.settings import KEEP_EDITS, KEEP_TICKED, InputAnswers, PredictSettings, RunSettings
 from napari_resunet.volume import Mask, Run, Volume
@@ -52,6 +56,7 @@ class SessionEvents(SignalGroup):
     case = Signal()  # another CT is open, or none
     layers = Signal()  # layers came or went
     running = Signal(bool)
+    reading = Signal(str, int, int)  # how far the reading of a file is: in words, steps done, steps in all
     progress = Signal(int, int, float)  # slices done, slices in all, seconds left
     mask = Signal()
     painted = Signal()
@@ -59,7 +64,8 @@ class SessionEvents(SignalGroup):
     hand = Signal()  # edits, ticks or flags became others
     kept = Signal()  # they are in a file now
     recovered = Signal(object)  # the abandoned work that was taken in
-    failed = Signal(object)  # an error
+    asks = Signal(object)  # what only the user can say, as `Asked`
+    failed = Signal(object)  # an error that no answer mends
 
 
 class Session:
@@ -80,6 +86,8 @@ class Session:
         self.mask_layer: Labels | None = None
         # what was painted on a CT is there again when the user comes back to it
         self._cases: WeakKeyDictionary[Layer, Case] = WeakKeyDictionary()
+        self._data: WeakKeyDictionary[Layer, Any] = WeakKeyDictionary()  # what such a layer held then
+        self._checks: WeakKeyDictionary[Volume, tuple[Check, ...]] = WeakKeyDictionary()
         self._without_layer: list[Case] = []  # whose CT was deleted, and whose work is in no file yet
         self.on_close: list[Callable[[], None]] = []
         self._job: Job | None = None
@@ -87,9 +95,12 @@ class Session:
         self._error: Exception | None = None
         self._cleaning: Job | None = None
         self._clean_again = False
-        self._is_reading = False
+        self._reading = ""  # the name of the file that is being read
+        self._again: Callable[[Any], None] | None = None
+        self._said = InputAnswers()
         self._is_closed = self._is_drawing = False
         self._started = 0.0
+        self._run_notes: tuple[str, ...] = ()
         self._hand_version = 0
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -99,12 +110,13 @@ class Session:
     # ---- the CT
 
     def open(self, path: Path, answers: InputAnswers | None = None) -> None:
-        """Read a CT beside the window and show it."""
-        self._read(reading, path, answers or InputAnswers(), name=path.name)
+        """Read a CT beside the window and show it; what its file leaves open is asked."""
+        answers = answers or InputAnswers()
+        self._read(reading, path, answers, name=path.name, again=partial(self.open, path), said=answers)
 
     def open_case(self, path: Path, ct: Path | None = None) -> None:
         """Read a case file and its CT beside the window and show them; the CT lies beside the file, or is given."""
-        self._read(reading_case, path, ct, name=path.name)
+        self._read(reading_case, path, ct, name=path.name, again=partial(self.open_case, path))
 
     def recover(self, found: Abandoned) -> None:
         """Go on where a crash ended, with the CT of that time."""
@@ -140,17 +152,32 @@ class Session:
         name: str,
         on_value: Callable[[Any], None] | None = None,
         then: Callable[[], None] | None = None,
+        again: Callable[[Any], None] | None = None,
+        said: InputAnswers | None = None,
     ) -> None:
+        """Read a file beside the window; `again` reads it once more with an answer, added to what is `said`."""
         if self._is_busy():
             return
-        take = on_value or self._show
-        self._start(generator, *arguments, on_value=take, then=then, label=f"reading {name}")
-        self._is_reading = True
+        self._reading, self._again, self._said = name, again, said or InputAnswers()
+        ears = {"on_value": on_value or self._show, "on_progress": self._note_reading}
+        self._start(generator, *arguments, **ears, then=then, label=f"reading {name}")
+        self.events.reading.emit(f"reading {name} …", 0, 0)
+
+    def _note_reading(self, of_files: bool, done: int, total: int) -> None:
+        what = "files looked at" if of_files else "slices read"
+        self.events.reading.emit(f"{self._reading}: {done} of {total} {what}", done, total)
 
     def _show(self, found: tuple[Volume, CaseRecord | None]) -> None:
         self.show_ct(*found)
 
-    def show_ct(self, volume: Volume, record: CaseRecord | None = None, *, is_in_file: bool = True) -> bool:
+    def show_ct(
+        self,
+        volume: Volume,
+        record: CaseRecord | None = None,
+        *,
+        is_in_file: bool = True,
+        name: str | None = None,
+    ) -> bool:
         """Add a CT as a layer, and open it, with the work on it that a record holds.
 
         Parameters
@@ -161,6 +188,8 @@ class Session:
             Work to go on with.
         is_in_file : bool
             Whether that work is in a file already.
+        name : str, optional
+            Of its layer; that of its file by default.
 
         Returns
         -------
@@ -169,26 +198,47 @@ class Session:
         """
         known = next((layer for layer, case in self._cases.items() if _is_same(case, volume, record)), None)
         if known is None:
-            data, look, _ = ct_layer_data(volume)
+            data, look, _ = ct_layer_data(volume, name)
             known = self.viewer.add_image(data, **look)
         self.choose(known)
         return record is None or self.take_in(record, is_in_file=is_in_file)
 
-    def choose(self, layer: Layer | None, *, spacing_mm: tuple[float, float, float] | None = None) -> None:
-        """Make a layer the open CT; if it is so already, nothing happens."""
+    def choose(self, layer: Layer | None, answers: InputAnswers | None = None) -> None:
+        """Make a layer the open CT; if it is so already, nothing happens. What it leaves open is asked."""
         if layer is None or (layer is self.ct_layer and self.case is not None):
+            return
+        try:
+            case = self._known_case(layer)
+            if case is None and is_lazy(layer.data):
+                self._load(layer, answers)
+                return
+            case = case or Case(volume_of(layer, answers))
+        except ResUNetError as error:
+            self._ask_or_fail(error, partial(self.choose, layer), answers or InputAnswers())
+            return
+        self._open_as(layer, case)
+
+    def _load(self, layer: Layer, answers: InputAnswers | None) -> None:
+        """Read a layer beside the window whose slices are computed when they are looked at, and open it."""
+        geometry_of(layer, answers or InputAnswers())  # asks what is to be asked before it takes its time
+        take = partial(self._open_loaded, layer, layer.data, answers)
+        self._read(loading, layer.data, layer.name, name=layer.name, on_value=take)
+
+    def _open_loaded(self, layer: Layer, data: Any, answers: InputAnswers | None, loaded: Loaded) -> None:
+        if layer in self.viewer.layers and layer.data is data:  # nobody took it away meanwhile
+            self._open_as(layer, Case(volume_of(layer, answers, loaded=loaded)))
+
+    def _open_as(self, layer: Layer, case: Case) -> None:
+        if layer.metadata.get(KEY) is None and not case.volume.geometry.to_axial.is_identity:
+            self.show_ct(case.volume, name=f"{layer.name}, axial")  # the layer itself is not in axial slices
             return
         if self.is_running:
             self.cancel()
         if self.ct_layer is not None:
             self.sync()
-        try:
-            case = self._known_case(layer) or Case(volume_of(layer, spacing_mm=spacing_mm))
-        except ResUNetError as error:
-            self.events.failed.emit(error)
-            return
         self._let_go()
         self._cases[layer] = self.case = case
+        self._data[layer] = layer.data
         self.ct_layer, self._hand_version = layer, case.hand_version
         for found in self.viewer.layers:
             if shows(found, case):
@@ -204,7 +254,7 @@ class Session:
     def _known_case(self, layer: Layer) -> Case | None:
         """Return the case of a CT that was open before, perhaps in a widget that was closed since."""
         case = self._cases.get(layer)
-        if case is not None and np.may_share_memory(layer.data, case.volume.array):
+        if case is not None and self._data[layer] is layer.data:
             return case
         volume = layer.metadata.get(KEY)
         cases = (found.metadata.get(KEY) for found in self.viewer.layers)
@@ -235,25 +285,57 @@ class Session:
         self.sync()
         volume = self.case.volume.with_hu_offset(offset)
         self.ct_layer.data, self.ct_layer.metadata[KEY] = volume.axial, volume
+        self._data[self.ct_layer] = self.ct_layer.data
         self.case.restate(volume)
         self.events.case.emit()
 
+    def answer_place(self, answers: InputAnswers) -> None:
+        """Open the same CT once more, with the user's word on its voxel size or orientation.
+
+        What was painted on it stays with its layers, which go if there is none.
+        """
+        if self.case is None:
+            return
+        volume = self.case.volume
+        take = partial(self._show_instead, self.case)
+        if volume.source is None:  # it came from a layer
+            take((laid_anew(volume, answers), None))
+            return
+        path = volume.source.path
+        again = self.answer_place
+        self._read(reading, path, answers, name=path.name, on_value=take, again=again, said=answers)
+
+    def _show_instead(self, case: Case, found: tuple[Volume, CaseRecord | None]) -> None:
+        """Show a CT that is read anew; the layers of before go, unless there is work on them or they are not ours."""
+        old = [layer for layer in self.viewer.layers if layer is self.ct_layer or shows(layer, case)]
+        name = None if self.ct_layer is None else self.ct_layer.name
+        has_work = case.has_unsaved_work
+        self.show_ct(*found, name=name)
+        if case is not self.case and not has_work and old[0].metadata.get(KEY) is case.volume:
+            for layer in old:
+                self.viewer.layers.remove(layer)
+            self.ct_layer.name = name  # which napari had numbered
+
     @property
-    def question(self) -> str:
-        """What only the user can know of the CT: whether its values are HU. Empty if there is nothing to ask."""
-        if self.case is None or self.case.volume.hu_confirmed:
-            return ""
-        try:
-            refuse_implausible_hu(self.case.volume.array)
-        except InputError as error:
-            return str(error)
-        return ""
+    def checks(self) -> tuple[Check, ...]:
+        """What is known of the open CT before the network runs; nothing if there is none."""
+        if self.case is None:
+            return ()
+        volume = self.case.volume
+        if volume not in self._checks:
+            self._checks[volume] = preflight(volume)
+        return self._checks[volume]
 
     # ---- the run
 
     @property
     def is_running(self) -> bool:
         return self._job is not None
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a file is being read."""
+        return bool(self._reading)
 
     @property
     def is_idle(self) -> bool:
@@ -288,7 +370,7 @@ class Session:
             case.run,
             case.done.copy(),
         )
-        self._started = monotonic()
+        self._started, self._run_notes = monotonic(), ()
         # the answers are meant for this case: should another be open by then, they are thrown away
         on_value, then = partial(self._on_prediction, case, edits), partial(self._after_run, case)
         self._start(predicting, *work, on_value=on_value, then=then, label="finding lungs")
@@ -296,7 +378,7 @@ class Session:
     def cancel(self) -> None:
         """Stop after the slices that are being worked on; finished slices stay. A file being read is not opened."""
         if self._job is not None:
-            self._job.cancel(mute=self._is_reading)
+            self._job.cancel(mute=self.is_reading)
 
     @property
     def slice_in_view(self) -> int:
@@ -322,14 +404,21 @@ class Session:
             case.begin(run)
             return
         case.accept(run, batch)
+        self._run_notes = batch.notes
         seconds_left = (monotonic() - self._started) / max(seen, 1) * (wanted - seen)
         self.events.progress.emit(seen, wanted, seconds_left)
 
     def _after_run(self, case: Case) -> None:
-        if case is self.case:
-            where = "" if case.run is None else f" on {case.run.device} in {case.run.precision}"
-            self.events.ran.emit(f"{int(case.done.sum())} of {len(case.done)} slices segmented{where}")
-            self.settle()
+        if case is not self.case:
+            self.events.ran.emit(f"the run on {case.reference.name} ended: that CT is not open any more")
+            return
+        where = "" if case.run is None else f" on {case.run.device} in {case.run.precision}"
+        said = [f"{int(case.done.sum())} of {len(case.done)} slices segmented{where}", *self._run_notes]
+        said += filter(None, [said_of_failed(case.volume.notes)])
+        if self.mask_layer is None:
+            said.append("its layer was deleted: Run shows it again")
+        self.events.ran.emit("; ".join(said))
+        self.settle()
 
     # ---- the mask
 
@@ -622,30 +711,36 @@ class Session:
         self,
         generator: Generator,
         *arguments: Any,
-        on_value: Callable[[Any], None],
         then: Callable[[], None] | None = None,
         label: str,
+        **ears: Callable[..., None],
     ) -> None:
         self._then = then
-        ears = {"on_value": on_value, "on_error": self._note_error, "on_end": self._on_job_end}
+        ears |= {"on_error": self._note_error, "on_end": self._on_job_end}
         self._job = Job(generator, *arguments, **ears, label=label)
         self.events.running.emit(True)
         self._job.start()
 
     def _note_error(self, error: Exception) -> None:
-        if not isinstance(error, ResUNetError):
+        if not isinstance(error, ResUNetError) or isinstance(error.__cause__, RuntimeError):
             _log.error("a job failed", exc_info=error)
         # told when the job has ended: whoever hears of it may want to start the next one
         self._error = error
 
     def _on_job_end(self) -> None:
         self._job, then, self._then = None, self._then, None
-        self._is_reading = False
+        again, self._again, self._reading = self._again, None, ""
         error, self._error = self._error, None
         self.events.running.emit(False)
         if then is not None:
             then()
         if error is not None:
+            self._ask_or_fail(error, again, self._said)
+
+    def _ask_or_fail(self, error: Exception, again: Callable[[Any], None] | None, said: InputAnswers) -> None:
+        if again is not None and isinstance(error, ANSWERABLE):
+            self.events.asks.emit(Asked(error, again, said))
+        else:
             self.events.failed.emit(error)
 
 

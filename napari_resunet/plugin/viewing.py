@@ -1,4 +1,4 @@
-"""Help for the eye: the HU window by dragging, outlines, the mask as a surface in 3-D, orthogonal views.
+"""Help for the eye: the HU window by dragging, outlines, the mask as a surface in 3-D.
 
 Nothing here changes a mask or a CT; it only changes how they are shown.
 """
@@ -6,26 +6,22 @@ Nothing here changes a mask or a CT; it only changes how they are shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 from weakref import WeakMethod
 
 import numpy as np
-import numpy.typing as npt
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Surface
 from psygnal import Signal, SignalGroup
 
 from napari_resunet.errors import InputError
-from napari_resunet.imaging.mesh import lung_surface
-from napari_resunet.pictures import LUNG_WINDOW_HU, RIGHT_COLOUR
+from napari_resunet.pictures import LUNG_WINDOW_HU
 from napari_resunet.plugin.jobs import Job
-from napari_resunet.plugin.layers import placed_like
 from napari_resunet.plugin.session import Session
+from napari_resunet.plugin.slice_view import SliceView, camera_of, caption_of
+from napari_resunet.plugin.surface import Mesh, meshing, surface_layer
 
 Limits = tuple[float, float]
-Mesh = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
 
 WINDOWS_HU: dict[str, Limits] = {
     "Lung": LUNG_WINDOW_HU,
@@ -67,7 +63,7 @@ class Viewing:
         self._filled_opacity = 1.0
         self._modes: dict[Layer, str] = {}  # of the layers whose tools rest while dragging sets the window
         self._job: Job | None = None
-        self._slices: _SliceView | None = None  # to come back to from the surface
+        self._slices: SliceView | None = None  # to come back to from the surface
         self._drag, self._on_key = _weakly(self._drag_from_here), _weakly(self._toggle_drag)
         session.events.case.connect(self._on_case)
         session.events.layers.connect(self._follow_layers)
@@ -166,9 +162,9 @@ class Viewing:
         if ct is None or event.button != 1 or event.modifiers or len(event.dims_displayed) != 2:
             return
         start, (low, high) = np.array(event.pos), ct.contrast_limits
-        caption = _caption(viewer)
+        caption = caption_of(viewer)
         before = caption.text, caption.visible
-        _camera(viewer).mouse_pan = False
+        camera_of(viewer).mouse_pan = False
         caption.text, caption.visible = self.window, True
         yield
         while event.type == "mouse_move":
@@ -179,7 +175,7 @@ class Viewing:
             yield
         caption.text, caption.visible = before
         active = viewer.layers.selection.active
-        _camera(viewer).mouse_pan = active is None or active.mouse_pan
+        camera_of(viewer).mouse_pan = active is None or active.mouse_pan
 
     def _tell_window(self) -> None:
         self.events.window.emit(self.window)
@@ -248,7 +244,7 @@ class Viewing:
         self.session.sync()
         work = (case.mask > 0, case.volume.axial_geometry.spacing_mm)  # a copy: painting goes on meanwhile
         ears = {"on_value": self._show_surface, "on_error": self._fail, "on_end": self._on_end}
-        self._job = Job(_meshing, *work, **ears, label="building the surface")
+        self._job = Job(meshing, *work, **ears, label="building the surface")
         self.events.surface.emit("building the surface …")
         self._job.start()
 
@@ -263,12 +259,12 @@ class Viewing:
     def _show_surface(self, mesh: Mesh) -> None:
         self.drag_window(False)
         viewer = self.session.viewer
-        self._slices = _SliceView.of(viewer)
+        self._slices = SliceView.of(viewer)
         self._slices.hide()  # first: a whole CT in 3-D would take seconds
         viewer.dims.ndisplay = 3
-        self.surface_layer = _surface_layer(mesh, self._ct)
+        self.surface_layer = surface_layer(mesh, self._ct)
         viewer.add_layer(self.surface_layer)
-        _camera(viewer).set_view_direction(**_FRONTAL)
+        camera_of(viewer).set_view_direction(**_FRONTAL)
         viewer.reset_view(reset_camera_angle=False)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay, position="last")
@@ -306,79 +302,6 @@ class Viewing:
             slices.go_to_place()
         self.events.surface.emit("")
 
-    # ---- orthogonal views
-
-    def toggle_orthogonal_views(self) -> None:
-        """Show or hide the coronal and the sagittal view, which another plugin draws."""
-        from napari_orthogonal_views.ortho_view_manager import _get_manager  # by this name in its manual
-
-        manager = _get_manager(self.session.viewer)
-        if manager.is_shown():
-            manager.hide()
-        else:
-            manager.show()
-            coronal = manager.bottom_widget.vm_container.viewer_model
-            _camera(coronal).orientation2d = "up", "right"  # head up
-
-
-def has_orthogonal_views() -> bool:
-    """Whether the plugin that draws orthogonal views is installed."""
-    return find_spec("napari_orthogonal_views") is not None
-
-
-@dataclass(frozen=True, eq=False)
-class _SliceView:
-    """What a viewer showed in 2-D, so that it can be shown again."""
-
-    viewer: ViewerModel
-    visible: tuple[Layer, ...]
-    active: Layer | None
-    point: tuple[float, ...]
-    centre: tuple[float, ...]
-    zoom: float
-
-    @classmethod
-    def of(cls, viewer: ViewerModel) -> _SliceView:
-        visible = tuple(layer for layer in viewer.layers if layer.visible)
-        camera = _camera(viewer)
-        return cls(
-            viewer, visible, viewer.layers.selection.active, viewer.dims.point, camera.center, camera.zoom
-        )
-
-    def hide(self) -> None:
-        for layer in self.visible:
-            layer.visible = False
-
-    def show(self) -> None:
-        for layer in self.visible:
-            layer.visible = True
-
-    def bring_back(self) -> None:
-        viewer, camera = self.viewer, _camera(self.viewer)
-        viewer.dims.ndisplay = 2
-        camera.center, camera.zoom = self.centre, self.zoom
-        self.show()
-
-    def go_to_place(self) -> None:
-        dims = self.viewer.dims
-        if dims.ndim == len(self.point):
-            dims.set_point(range(dims.ndim), self.point)
-        if self.active in self.viewer.layers:
-            self.viewer.layers.selection.active = self.active
-
-
-def _surface_layer(mesh: Mesh, ct: Image) -> Surface:
-    (vertices, faces), place = mesh, placed_like(ct)
-    # the same scale along each axis: napari scales the normals too, and would light the surface wrongly
-    scale = np.asarray(place.pop("scale"))
-    vertices = vertices * scale / scale.max()
-    look = {"name": "lung surface", "shading": "smooth", "colormap": ["black", RIGHT_COLOUR]}
-    return Surface((vertices, faces), scale=[scale.max()] * 3, contrast_limits=(0, 1), **look, **place)
-
-
-def _meshing(mask: npt.NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Iterator[Mesh]:
-    yield lung_surface(mask, spacing_mm)
-
 
 def _hear(event: str, listener: Any, *, before: Layer | None, now: Layer | None) -> None:
     if before is not None:
@@ -400,14 +323,3 @@ def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _window_text(low: float, high: float) -> str:
     return f"C {(low + high) / 2:.0f}  W {high - low:.0f}"
-
-
-def _camera(viewer: ViewerModel) -> Any:
-    # where it lives since napari 0.9, and before
-    return getattr(viewer, "scene", viewer).camera
-
-
-def _caption(viewer: ViewerModel) -> Any:
-    """Return the text in the corner of the picture."""
-    # where it lives since napari 0.9, and before
-    return viewer.canvas.overlays.text if hasattr(viewer, "canvas") else viewer.text_overlay

@@ -20,19 +20,22 @@ from napari_resunet.io.case_file import open_case_ct, read_case
 from napari_resunet.io.open_ct import open_ct
 from napari_resunet.record import CaseRecord, CtReference
 from napari_resunet.settings import InputAnswers, PredictSettings
+from napari_resunet.track import Track
 from napari_resunet.volume import Run, Volume
 
 
-def reading(path: Path, answers: InputAnswers) -> Iterator[tuple[Volume, CaseRecord | None]]:
-    yield open_ct(path, answers), None
+def reading(path: Path, answers: InputAnswers, *, track: Track) -> Iterator[tuple[Volume, CaseRecord | None]]:
+    yield open_ct(path, answers, track), None
 
 
-def reading_case(path: Path, ct: Path | None) -> Iterator[tuple[Volume, CaseRecord]]:
+def reading_case(path: Path, ct: Path | None, *, track: Track) -> Iterator[tuple[Volume, CaseRecord]]:
     record = read_case(path)
-    yield open_case_ct(path, record, ct), record
+    yield open_case_ct(path, record, ct, track), record
 
 
-def recovering(found: Abandoned, known: Volume | None) -> Iterator[tuple[Volume, CaseRecord]]:
+def recovering(
+    found: Abandoned, known: Volume | None, *, track: Track
+) -> Iterator[tuple[Volume, CaseRecord]]:
     """Yield the CT of abandoned work, unless it is `known`, and the work."""
     record = found.record()
     if known is not None and CtReference.of(known).geometry.matches(record.ct.geometry):
@@ -41,7 +44,7 @@ def recovering(found: Abandoned, known: Volume | None) -> Iterator[tuple[Volume,
     if found.ct_path is None:
         raise InputError(f"{found.ct_name} came from no file; open it again, then recover")
     try:
-        yield open_ct(found.ct_path, record.ct.answers), record
+        yield open_ct(found.ct_path, record.ct.answers, track), record
     except InputError as error:
         raise InputError(f"{error}; or open {found.ct_name} where it is now, then recover") from error
 

@@ -43,6 +43,8 @@ def open_widget(make_napari_viewer, qtbot):
         docks.append(launch.show_widget(viewer or make_napari_viewer()))
         docks[-1].errors = []
         docks[-1].session.events.failed.connect(docks[-1].errors.append)
+        docks[-1].asked = []
+        docks[-1].session.events.asks.connect(docks[-1].asked.append)
         return docks[-1]
 
     yield opens
@@ -358,11 +360,11 @@ def test_a_case_whose_ct_is_not_beside_it_names_the_ct_and_nothing_changes(
     dock = open_widget()
     answer_nothing(dock)
     open_case(qtbot, dock, alone)
-    assert "case.nru needs its CT ct, which is not beside it" in str(dock.errors[0])
-    assert not dock.session.viewer.layers
+    assert "case.nru needs its CT ct, which is not beside it" in str(dock.asked[0].error)
     with pytest.raises(InputError, match="needs its CT ct"):
-        drop(qtbot, dock, alone)
+        drop(qtbot, dock, alone)  # for which of the two widgets?
     assert not dock.session.viewer.layers
+    assert not dock.errors
 
 
 def answer_nothing(dock) -> None:
@@ -390,7 +392,7 @@ def test_the_words_for_the_window_name_no_option_of_the_command_line(
     dock = open_widget()
     answer_nothing(dock)
     open_case(qtbot, dock, saved)
-    assert "--ct" not in str(dock.errors[0])
+    assert "--ct" not in str(dock.asked[0].error)
 
 
 def test_a_damaged_case_is_refused_and_nothing_changes(saved: Path, open_widget, qtbot) -> None:

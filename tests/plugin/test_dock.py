@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
-from qtpy.QtWidgets import QFileDialog, QInputDialog
+from qtpy.QtWidgets import QFileDialog
 
 import napari_resunet as nru
 from napari_resunet.io.dicom_series import write_ct_series
@@ -16,6 +16,7 @@ from napari_resunet.plugin import launch
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.plugin.layers import ct_layer_data
 from napari_resunet.plugin.panels.segment import IN_VIEW, OTHER_FILE, RANGE
+from napari_resunet.plugin.questions import VoxelQuestion
 from napari_resunet.volume import Volume
 
 
@@ -195,9 +196,9 @@ def test_values_that_are_not_hu_are_asked_about_in_the_card(dock, viewer, chest)
     array = (chest.volume.array.astype(np.int32) + 1024).astype(np.int16)
     data, look, _ = ct_layer_data(Volume(array, chest.volume.geometry))
     viewer.add_image(data, **look)
-    assert "HU + 1024" in dock.ct.question.value
-    dock.ct.add_offset.native.click()
-    assert dock.ct.question.value == ""
+    assert "HU + 1024" in dock.ct.checks.value
+    dock.ct.subtract.native.click()
+    assert not dock.ct.are_hu.visible
     assert np.array_equal(dock.session.case.volume.array, chest.volume.array)
 
 
@@ -207,7 +208,13 @@ def test_a_tiff_without_voxel_size_is_asked_for_it(
     import tifffile
 
     tifffile.imwrite(tmp_path / "ct.tif", np.full((6, 40, 50), -1000, dtype=np.int16))
-    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("5, 0.8, 0.7", True))
+
+    def answer(question: VoxelQuestion) -> bool:
+        for length, mm in zip(question.lengths, (5, 0.8, 0.7), strict=True):
+            length.value = mm
+        return True
+
+    monkeypatch.setattr(VoxelQuestion, "exec", answer)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "ct.tif"), ""))
     dock.ct.open_file.native.click()
     qtbot.waitUntil(lambda: dock.session.case is not None, timeout=30_000)

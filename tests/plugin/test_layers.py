@@ -7,6 +7,7 @@ from napari.layers import Image, Labels
 from napari_resunet.case import Case
 from napari_resunet.errors import InputError, SpacingUnknownError
 from napari_resunet.geometry import Geometry
+from napari_resunet.io.orientation import is_assumed
 from napari_resunet.plugin.layers import (
     KEY,
     UnitProbability,
@@ -16,6 +17,7 @@ from napari_resunet.plugin.layers import (
     probability_layer,
     volume_of,
 )
+from napari_resunet.settings import InputAnswers
 from napari_resunet.volume import Volume
 
 
@@ -58,7 +60,7 @@ def test_the_volume_of_a_layer_of_ours_is_the_one_it_was_made_from() -> None:
 def test_a_foreign_layer_gives_a_volume_with_the_layers_scale() -> None:
     layer = Image(np.zeros((3, 4, 5), dtype=np.int16), scale=(5, 0.7, 0.7))
     assert volume_of(layer).geometry.spacing_mm == (5.0, 0.7, 0.7)
-    assert "assumed" in volume_of(layer).notes[0]
+    assert is_assumed(volume_of(layer).notes)
 
 
 def test_a_foreign_layer_in_micrometres_gives_millimetres_and_keeps_its_place() -> None:
@@ -110,7 +112,7 @@ def test_a_foreign_layer_without_scale_is_not_given_one() -> None:
     layer = Image(np.zeros((3, 4, 5), dtype=np.int16), name="stack")
     with pytest.raises(SpacingUnknownError, match="stack does not say how large its voxels are"):
         volume_of(layer)
-    assert volume_of(layer, spacing_mm=(3, 1, 1)).geometry.spacing_mm == (3, 1, 1)
+    assert volume_of(layer, InputAnswers(spacing_mm=(3, 1, 1))).geometry.spacing_mm == (3, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_resunet.errors import SpacingUnknownError
+from napari_resunet.errors import InputError
 from napari_resunet.phantom import make_phantom
 from napari_resunet.plugin.layers import KEY
 from napari_resunet.plugin.reader import get_reader
@@ -60,7 +60,5 @@ def test_a_dropped_file_without_voxel_size_points_to_where_it_is_asked_for(tmp_p
 
     path = tmp_path / "ct.tif"
     tifffile.imwrite(path, np.full((6, 40, 50), -1000, dtype=np.int16))
-    with pytest.raises(
-        SpacingUnknownError, match=r"“Open file…” of the lung segmentation widget, which asks"
-    ):
+    with pytest.raises(InputError, match=r"^ct.tif leaves a question: open it with “Open file…” of the lung"):
         get_reader(str(path))(str(path))

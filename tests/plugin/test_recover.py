@@ -318,7 +318,7 @@ def test_a_cancelled_recovery_lets_go_of_nothing(open_widget, qtbot, ct: Path, c
     dock.session.mask_layer.data_setitem(tuple(np.mgrid[9:10, 2:8, 2:8].reshape(3, -1)), 1)
     dock.session.sync()
     dock.recover.recover.native.click()
-    dock.segment.stop.native.click()
+    dock.ct.stop.native.click()
     quiet(qtbot, dock)
     assert dock.session.case.mask[4, 2:8, 2:8].sum() == 0
     assert is_offered(dock)

@@ -24,7 +24,11 @@ class Listener:
         self.errors: list[Exception] = []
         self.seen: list[tuple[int, int]] = []
         session.events.failed.connect(self.errors.append)
+        session.events.asks.connect(self._asked)
         session.events.progress.connect(self._progress)
+
+    def _asked(self, asked) -> None:
+        self.errors.append(asked.error)
 
     def _progress(self, seen: int, wanted: int, _left: float) -> None:
         self.seen.append((seen, wanted))
@@ -395,13 +399,13 @@ def test_a_mask_layer_of_another_size_is_put_back_and_what_it_held_is_kept(
 def test_values_that_cannot_be_hu_are_asked_about_and_not_run(session, heard, qtbot, chest) -> None:
     array = (chest.volume.array.astype(np.int32) + 1024).astype(np.int16)
     session.show_ct(Volume(array, chest.volume.geometry))
-    assert "HU offset of -1024" in session.question
+    assert any(check.level == "ask" and "HU offset of -1024" in check.text for check in session.checks)
     run(session, qtbot)
     assert isinstance(heard.errors[0], InputError)
     assert not session.case.done.any()
     session.mask_layer.data_setitem(BOX, 1)
     session.answer_hu(-1024)
-    assert session.question == ""
+    assert all(check.level != "ask" for check in session.checks)
     assert np.array_equal(session.ct_layer.data, chest.volume.axial)
     assert session.mask_layer.data[BOX].all()  # what was painted meanwhile is still there
     run(session, qtbot)
@@ -414,7 +418,7 @@ def test_a_foreign_layer_without_voxel_size_is_asked_about(session, heard) -> No
     assert session.case is None  # not taken unasked
     session.choose(layer)
     assert isinstance(heard.errors[0], SpacingUnknownError)
-    session.choose(layer, spacing_mm=(5, 1, 1))
+    session.choose(layer, InputAnswers(spacing_mm=(5, 1, 1)))
     assert session.case.volume.geometry.spacing_mm == (5, 1, 1)
 
 

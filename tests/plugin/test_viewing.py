@@ -12,7 +12,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_resunet.plugin import viewing as viewing_module
+from napari_resunet.plugin import orthogonal
 from napari_resunet.plugin.layers import can_be_ct
 from napari_resunet.plugin.panels.view import ViewPanel
 from napari_resunet.plugin.session import Session
@@ -392,7 +392,7 @@ def test_a_surface_that_is_out_of_date_says_so(panel, session, qtbot) -> None:
 def test_without_the_plugin_the_button_names_it_and_cannot_be_pressed(
     session, qtbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewing_module, "find_spec", lambda _name: None)
+    monkeypatch.setattr(orthogonal, "find_spec", lambda _name: None)
     panel = ViewPanel(session)
     assert not panel.orthogonal.enabled
     assert "pip install napari-orthogonal-views" in panel.orthogonal.tooltip
@@ -402,7 +402,7 @@ def test_without_the_plugin_the_button_names_it_and_cannot_be_pressed(
 def test_with_the_plugin_the_other_views_show_the_same_mask_and_can_be_painted_in(window, qtbot) -> None:
     plugin = pytest.importorskip("napari_orthogonal_views.ortho_view_manager")
     session = window.session
-    window.toggle_orthogonal_views()
+    orthogonal.toggle_orthogonal_views(session.viewer)
     manager = plugin._get_manager(session.viewer)
     try:
         others = [side.vm_container.viewer_model for side in (manager.right_widget, manager.bottom_widget)]
@@ -412,7 +412,7 @@ def test_with_the_plugin_the_other_views_show_the_same_mask_and_can_be_painted_i
         session.sync()
         assert session.case.voxels_edited > 0
         assert others[1].scene.camera.orientation2d == ("up", "right")
-        window.toggle_orthogonal_views()
+        orthogonal.toggle_orthogonal_views(session.viewer)
         assert not manager.is_shown()
     finally:
         plugin.delete_and_cleanup(session.viewer)

@@ -154,11 +154,13 @@ class SegmentPanel(Container):
 
     def _show_edits(self) -> None:
         case = self.session.case
-        self.edits.visible = case is not None and bool(case.edited.any())
-        if not self.edits.visible:
+        has_edits = case is not None and bool(case.edited.any())
+        self.edits.visible = has_edits
+        if not has_edits:
             self.edits.value = KEEP_EDITS
 
     def _show_running(self, running: bool) -> None:
+        running = running and not self.session.is_reading  # which the section of the CT shows
         self.start.enabled = not running and self.session.case is not None
         self.stop.enabled = running
         self.bar.visible = running

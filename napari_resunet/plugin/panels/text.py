@@ -26,7 +26,9 @@ def row(*widgets: Widget) -> Container:
 
 def fields(*widgets: Widget) -> Container:
     """Return widgets one below the other, each with its label."""
-    return _bare(Container(widgets=widgets))
+    container = _bare(Container())
+    container.extend(widgets)  # once it is there: only then does it give all labels the same width
+    return container
 
 
 def _bare(container: Container) -> Container:

@@ -6,9 +6,10 @@ from functools import partial
 
 from magicgui.widgets import CheckBox, Container, PushButton
 
+from napari_resunet.plugin.orthogonal import has_orthogonal_views, toggle_orthogonal_views
 from napari_resunet.plugin.panels.text import row, text
 from napari_resunet.plugin.session import Session
-from napari_resunet.plugin.viewing import DRAG_KEY, WINDOWS_HU, Viewing, has_orthogonal_views
+from napari_resunet.plugin.viewing import DRAG_KEY, WINDOWS_HU, Viewing
 
 _SURFACE = "3-D surface", "Show the mask as it is now as a surface in 3-D."
 _STOP = "Stop", "Stop building the surface."
@@ -61,13 +62,16 @@ class ViewPanel(Container):
         self.drag.changed.connect(self.viewing.drag_window)
         self.outline.changed.connect(self.viewing.show_outline)
         self.surface.changed.connect(self.viewing.toggle_surface)
-        self.orthogonal.changed.connect(self.viewing.toggle_orthogonal_views)
+        self.orthogonal.changed.connect(self._toggle_orthogonal)
         self.viewing.events.window.connect(self._show_window)
         self.viewing.events.drag.connect(self._show_drag)
         self.viewing.events.outline.connect(self._show_outline)
         self.viewing.events.surface.connect(self._show_surface)
         session.events.case.connect(self._show_case)
         self._show_case()
+
+    def _toggle_orthogonal(self) -> None:
+        toggle_orthogonal_views(self.session.viewer)
 
     def _set_window(self, name: str) -> None:
         self.viewing.set_window(WINDOWS_HU[name])

@@ -1,0 +1,39 @@
+"""What only the user can know of a CT, and where the answer goes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_resunet.errors import CtMissingError, FrameChoiceError, ResUNetError, SpacingUnknownError
+from napari_resunet.io.dicom_choice import SeriesChoiceError
+from napari_resunet.io.dicom_place import UnevenSlicesError
+from napari_resunet.settings import InputAnswers
+
+ANSWERABLE = (SeriesChoiceError, UnevenSlicesError, FrameChoiceError, SpacingUnknownError, CtMissingError)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A question that came up while a CT was opened.
+
+    Parameters
+    ----------
+    error : ResUNetError
+        One of `ANSWERABLE`; what it says is the question.
+    take : callable
+        Goes on with the answer: `InputAnswers`, or the path of a CT that is missing.
+    answers : InputAnswers
+        What the user has said already.
+    """
+
+    error: ResUNetError
+    take: Callable[[Any], None]
+    answers: InputAnswers = field(default_factory=InputAnswers)
+
+
+def without_options(error: Exception | str) -> str:
+    """Return what an error says, without the options of the command line and of Python that would mend it."""
+    return re.sub(r",? \((?=[^)]*(--|=))[^)]*\)", "", str(error))
