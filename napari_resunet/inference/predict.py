@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_resunet.errors import DeviceError, InputError
-from napari_resunet.imaging.body import body_box
+from napari_resunet.errors import DeviceError, InputError, NotFiniteError, PredictionError
+from napari_resunet.imaging.body import LEAST_SIDE, body_box
 from napari_resunet.imaging.intensity import refuse_implausible_hu
 from napari_resunet.model.checkpoint import Model, load_model
 from napari_resunet.model.device import Device, choose_device
@@ -21,8 +22,12 @@ from napari_resunet.settings import PredictSettings
 from napari_resunet.track import Track, silent
 from napari_resunet.volume import ProbabilityMap, Run, Volume
 
+_log = logging.getLogger(__name__)
+# what torch says besides its OutOfMemoryError: for a CPU and its oneDNN, an Apple GPU, the libraries of a CUDA GPU
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive", "out of memory", "ALLOC_FAILED")
+_PLAIN_CPU = Device("cpu", "float32", "the CPU")
+
 BATCH = 8
-LEAST_SIDE = 32
 Block = tuple[int, int]
 
 
@@ -36,11 +41,14 @@ class Batch:
         Which slices, lowest first.
     probabilities : (stop - start, y, x) array of uint8
         0-255 for 0-1.
+    notes : tuple of str
+        What has been noted of the run so far: another device than wanted, smaller batches.
     """
 
     start: int
     stop: int
     probabilities: npt.NDArray[np.uint8]
+    notes: tuple[str, ...] = ()
 
 
 class Prediction:
@@ -106,6 +114,14 @@ class Prediction:
             crop=body_box(self._hu),
         )
         self._most = BATCH
+        if self._device.note:
+            _log.warning(self._device.note)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user has to know of this run: another device than wanted, smaller batches."""
+        most = f"memory ran out on {self._device.label}: slices were run {self._most} at a time, not {BATCH}"
+        return (*filter(None, [self._device.note]), *([most] if self._most < BATCH else []))
 
     def skip(self, done: npt.NDArray[np.bool_]) -> None:
         """Leave out the blocks whose slices are all `done`."""
@@ -122,7 +138,7 @@ class Prediction:
         Raises
         ------
         PredictionError
-            If the network's answer is not finite.
+            If the network's answer is not finite, naming the slice.
         DeviceError
             If not even one slice fits into the memory of the device.
         """
@@ -132,32 +148,61 @@ class Prediction:
             part = self._hu[start : min(stop, start + self._most)]
             try:
                 found.append(self._probabilities(part))
-            except torch.OutOfMemoryError as error:
+            except NotFiniteError as error:
+                z = start + error.index
+                raise PredictionError(self._why_not_finite(z)) from error
+            except (
+                MemoryError,
+                RuntimeError,
+            ) as error:  # whatever a driver, a kernel or an allocator has to say
                 self._take_smaller_batches(error)
-            except RuntimeError as error:  # whatever a driver, a kernel or an allocator has to say
-                label = self._device.label
-                raise DeviceError(
-                    f"the network failed on {label} ({error}); choose another device"
-                ) from error
             else:
                 start += len(part)
-        return Batch(block[0], stop, np.concatenate(found))
+        return Batch(block[0], stop, np.concatenate(found), self.notes)
 
     def _probabilities(self, slices: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+        return self._on(self._device, self._model, slices)
+
+    def _on(self, device: Device, model: Model, slices: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         crop: Crop = self.run.crop
-        model = self._model
         return slice_probabilities(
-            model.network, model.card, slices, crop=crop, grid=self.run.grid, device=self._device
+            model.network, model.card, slices, crop=crop, grid=self.run.grid, device=device
         )
 
-    def _take_smaller_batches(self, error: torch.OutOfMemoryError) -> None:
+    def _why_not_finite(self, z: int) -> str:
+        """Run one slice again on the CPU in full precision, to tell a bad device from bad weights."""
+        device = self._device
+        said = f"slice {z} came out not finite on {device.label} in {device.precision}"
+        try:
+            on_cpu = Model(copy.deepcopy(self._model.network).float().cpu(), self._model.card)
+            self._on(_PLAIN_CPU, on_cpu, self._hu[z : z + 1])
+        except NotFiniteError:
+            return (
+                f"{said}, and on the CPU in float32 as well: the weights are at fault, choose another model"
+            )
+        if device.name == "cpu":
+            return f"{said}, but not in float32: this processor is at fault, choose another device"
+        return f"{said}, but not on the CPU: the GPU or its driver is at fault, choose device cpu"
+
+    def _take_smaller_batches(self, error: Exception) -> None:
+        label = self._device.label
+        if not _is_out_of_memory(error):
+            raise DeviceError(f"the network failed on {label} ({error}); choose another device") from error
         if self._most == 1:
-            raise DeviceError(
-                f"{self._device.label} has not enough memory for one slice; choose device cpu"
-            ) from error
+            other = "choose a smaller grid" if self._device.name == "cpu" else "choose device cpu"
+            raise DeviceError(f"{label} has not enough memory for one slice; {other}") from error
         self._most //= 2
+        _log.warning("memory ran out on %s: going on with %d slices at a time", label, self._most)
         if self._device.name == "cuda":
             torch.cuda.empty_cache()
+        elif self._device.name == "mps":
+            torch.mps.empty_cache()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def predict(
@@ -202,7 +247,8 @@ def predict(
         batch = prediction.predict(block)
         axial[batch.start : batch.stop] = batch.probabilities
         done[batch.start : batch.stop] = True
-    return ProbabilityMap(array, volume.geometry, done, prediction.run, volume.source, volume.notes)
+    notes = (*volume.notes, *prediction.notes)
+    return ProbabilityMap(array, volume.geometry, done, prediction.run, volume.source, notes)
 
 
 def _refuse_small(shape: tuple[int, ...]) -> None:

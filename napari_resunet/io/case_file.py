@@ -8,6 +8,7 @@ CT's file is called.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from napari_resunet.io.array_zip import (
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.case_text import CaseText, JournalPart, parse_text, write_text
 from napari_resunet.io.kind import can_read
+from napari_resunet.io.one_writer import only_writer
 from napari_resunet.io.open_ct import open_ct
 from napari_resunet.record import BankedEdits, CaseRecord, CtReference, SliceEdits
 from napari_resunet.track import Track, silent
@@ -82,7 +84,12 @@ def write_case(record: CaseRecord, path: Path, *, journal: JournalPart | None = 
     if path.is_file() and can_read(path):
         raise OutputError(f"{path} is a CT or a mask, which is not written over; choose another name")
     text, arrays = write_text(record, journal), _arrays_of(record)
-    with replacing(path) as temporary:
+    is_users = journal is None  # the journal has a lock and a broom of its own
+    needed = len(text) + sum(array.nbytes + (1 << 10) for array in arrays.values())
+    with (
+        only_writer(path) if is_users else nullcontext(),
+        replacing(path, needed=needed, keep=is_users) as temporary,
+    ):
         write_zip(temporary, text, arrays)
         _require_same(temporary, path, text, arrays)
 

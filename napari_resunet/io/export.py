@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from napari_resunet.errors import InputError, OutputError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.kind import kind_of
+from napari_resunet.io.one_writer import only_writer
 from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.io.segments import Segment, segments_of
 from napari_resunet.io.sidecar import describe_geometry, describe_source, read_sidecar, write_sidecar
@@ -144,12 +145,17 @@ def write_probability(prob: ProbabilityMap, path: str | Path, *, overwrite: bool
 def _export(content: _Content, path: Path, endings: tuple[str, ...], *, overwrite: bool) -> Receipt:
     ending = _ending(path, endings)
     sidecar = _sidecar_of(path, ending)
+    with only_writer(path), only_writer(sidecar):
+        return _write_both(content, path, sidecar, ending, overwrite=overwrite)
+
+
+def _write_both(content: _Content, path: Path, sidecar: Path, ending: str, *, overwrite: bool) -> Receipt:
     _require_free(path, sidecar, content.source, overwrite=overwrite)
-    with replacing(path) as temporary:
+    # the sidecar of the old file goes with it: one that is there means "complete"
+    with replacing(path, needed=_most_bytes(content), outdated=sidecar, keep=True) as temporary:
         _write(content, temporary, ending)
         _require_same(content, temporary, ending, path)
         sha256 = sha256_of(temporary)
-        sidecar.unlink(missing_ok=True)  # of the file that is about to go; a sidecar means "complete"
     volume_ml = content.voxels * content.geometry.voxel_volume_mm3 / 1000
     facts = {
         **content.facts,
@@ -160,6 +166,11 @@ def _export(content: _Content, path: Path, endings: tuple[str, ...], *, overwrit
     }
     write_sidecar(sidecar, facts)
     return Receipt(path, sidecar, sha256, content.voxels, volume_ml, _statement(content))
+
+
+def _most_bytes(content: _Content) -> int:
+    """Return how large a file can become, packed or not; the tags of a DICOM Segmentation go by the slice."""
+    return int(content.array.nbytes + (1 << 16) + (1 << 12) * content.array.shape[0])
 
 
 def require_writable(path: Path, *, source: Path, endings: tuple[str, ...] = MASK_ENDINGS) -> None:
@@ -195,8 +206,14 @@ def require_folder(path: Path) -> Path:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist; create it, or choose another for {path.name}")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"the folder {folder} may not be written to; choose another for {path.name}")
+    try:  # what the permissions say does not count on a network drive or a full disk
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"probe")
+    except OSError as error:
+        why = error.strerror or error
+        raise OutputError(
+            f"the folder {folder} may not be written to ({why}); choose another for {path.name}"
+        ) from error
     return folder
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -168,10 +169,35 @@ def read_card(model: str | Path) -> ModelCard:
 
 
 def not_weights(path: Path) -> str:
-    """Return a sentence on why a file cannot be weights, naming what it starts with."""
+    """Return a sentence on why a file cannot be weights, naming what it is or what it starts with."""
     with path.open("rb") as file:
         start = file.read(24)
+    kind = _kind_with_code(path, start)
+    if kind:
+        return (
+            f"{path.name} is {kind}, which may hold code and is never opened; "
+            "save its weights as safetensors, with save_model of napari_resunet.model.checkpoint"
+        )
     return f"{path.name} is not a whole safetensors file (it starts with {start!r}); save or copy it again"
+
+
+def _kind_with_code(path: Path, start: bytes) -> str:
+    if start.startswith(b"\x89HDF\r\n"):
+        return "a Keras or other HDF5 file"
+    if start.startswith(b"\x80") and start[1:2] in b"\x02\x03\x04\x05":
+        return "a pickle"
+    if not start.startswith(b"PK\x03\x04"):
+        return ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        names = []
+    if any("/code/" in name for name in names):
+        return "a TorchScript program"
+    if any(name.endswith(".weights.h5") for name in names):
+        return "a Keras model"
+    return "a PyTorch checkpoint (.pt, .pth) or another zip"
 
 
 def _is_weights(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from napari_resunet.model.resunet import ResUNet
 
 _HEADER_LENGTH = 8
 _MISMATCHES_NAMED = 5
+_MOST_UNITS = 1000
+_WRAPPERS = ("module.", "_orig_mod.")  # of torch's DataParallel, and of torch.compile
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +75,9 @@ def load_model(model: str | Path) -> Model:
         raise CheckpointError(
             f"the weights in {path.name} are damaged: their checksum is not the model card's"
         )
+    tensors = _without_prefix(tensors)
+    _refuse_misfits(path, _expected(path, card), tensors)
     network = ResUNet(card.network)
-    _refuse_misfits(path, network.state_dict(), tensors)
     network.load_state_dict(
         {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     )
@@ -94,7 +97,27 @@ def load_state(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises whatever its unpickler or zip reader does
         raise CheckpointError(f"{path} is not the state of a training; delete it to begin anew") from error
+    if any(_is_hollow(tensor) for tensor in _tensors_in(state)):
+        raise CheckpointError(
+            f"{path} declares tensors larger than what it holds, so it is not the state of a training; delete it"
+        )
     return state
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _tensors_in(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _tensors_in(each)
+
+
+def _is_hollow(tensor: Tensor) -> bool:
+    """Whether a tensor repeats what it holds, so that a copy of it could be of any size."""
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def _stored(tensor: Tensor, *, half: bool) -> Tensor:
@@ -118,6 +141,31 @@ def _parse(path: Path, content: bytes) -> tuple[ModelCard, dict[str, Tensor]]:
         raise CheckpointError(not_weights(path)) from error
     header = json.loads(content[_HEADER_LENGTH : _HEADER_LENGTH + _header_length(content)])
     return card_of(path, header.get("__metadata__")), tensors
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by the names of the network itself, where all of them bear the name of a wrapper."""
+    for prefix in _WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return _without_prefix({name[len(prefix) :]: tensor for name, tensor in tensors.items()})
+    return tensors
+
+
+def _expected(path: Path, card: ModelCard) -> Mapping[str, Tensor]:
+    """Return the tensors of the network that a card describes, without room for their values.
+
+    A card may describe a network of any size: nothing is made of it before the file is known to hold it.
+    """
+    settings = card.network
+    if settings.stem + sum(settings.units) > _MOST_UNITS:
+        raise CheckpointError(
+            f"{path.name}: its card describes a network of more than {_MOST_UNITS} units; save or copy it again"
+        )
+    try:
+        with torch.device("meta"):
+            return ResUNet(settings).state_dict()
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{path.name}: its card describes no network that can be built") from error
 
 
 def _refuse_misfits(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_resunet.errors import PredictionError
+from napari_resunet.errors import NotFiniteError
 from napari_resunet.model.card import ModelCard
 from napari_resunet.model.device import Device
 from napari_resunet.model.resunet import ResUNet
@@ -95,16 +95,18 @@ def slice_probabilities(
 
     Raises
     ------
-    PredictionError
-        If the network's answer is not finite.
+    NotFiniteError
+        If the network's answer is not finite: no threshold would tell that from background.
     """
     image = to_grid(slices, crop=crop, grid=grid, window_hu=card.window_hu)
     image = image.to(device.torch, memory_format=torch.channels_last)
     with device.autocast():
         logits = network(image)
     logits = logits.float()
-    if not torch.isfinite(logits).all():
-        raise PredictionError(
-            f"the network {card.name} gave values that are not finite on {device.label}; choose device cpu"
+    finite = torch.isfinite(logits).flatten(1).all(dim=1)
+    if not finite.all():
+        raise NotFiniteError(
+            f"the network {card.name} gave values that are not finite on {device.label}; choose device cpu",
+            index=int(finite.int().argmin()),
         )
     return from_grid(logits, crop=crop, shape=(slices.shape[1], slices.shape[2]))

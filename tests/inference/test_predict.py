@@ -259,7 +259,7 @@ def test_where_memory_runs_out_the_batch_is_halved_and_the_result_is_the_same(
 def test_where_not_one_slice_fits_another_device_is_advised(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = SmallMemory(0)
     monkeypatch.setattr(module, "slice_probabilities", memory)
-    with pytest.raises(DeviceError, match="has not enough memory for one slice; choose device cpu"):
+    with pytest.raises(DeviceError, match="has not enough memory for one slice; choose a smaller grid"):
         prediction().predict((0, 8))
     assert memory.sizes == [8, 4, 2, 1]
 

@@ -22,6 +22,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         )
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU of a friend")
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(device_module, "_apart_from_cpu", lambda _device: 0.0)
 
     return pretend
 
