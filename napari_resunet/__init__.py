@@ -8,6 +8,7 @@ Where things live, each importing only from what stands above it::
 
     errors                      every error raised on purpose
     geometry, settings, track   where voxels lie; the choices a user can make; progress and cancelling
+    hu                          whether voxel values are Hounsfield units
     volume                      what flows: Volume (HU), ProbabilityMap (uint8), Mask
     record                      a case put away: what a case file and the journal hold
     io/                         files <-> Volume, Mask, record: DICOM, NIfTI, TIFF, MetaImage, NRRD, .nru
@@ -19,6 +20,7 @@ Where things live, each importing only from what stands above it::
     inference/                  predict (streams slices), postprocess (threshold, clean-up, sides)
     training/                   cases, dataset, augment, losses, loop
     editing/                    what a hand changed, the tools that correct a mask, the review, the journal of edits
+    preflight                   what is checked of a CT before the network runs
     case                        one open case, the only object that changes
     workflows                   whole jobs: segment, evaluate, train, demo
     facts                       what a machine, a CT or a model is, in plain names and values

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from napari_resunet.errors import CtMissingError, InputError, OutputError, ResUNetError
+from napari_resunet.errors import CtMissingError, GeometryError, InputError, OutputError, ResUNetError
 from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings, explain
 
 T = TypeVar("T")
@@ -104,6 +104,18 @@ def _spacing(text: str | None) -> tuple[float, float, float] | None:
     return z, y, x
 
 
+def _orientation(text: str | None) -> str | None:
+    """Return the letters in capitals; what is none of the 48 orientations is a wrong argument."""
+    from napari_resunet.geometry import Geometry
+
+    if text is None:
+        return None
+    try:
+        return Geometry.from_spacing((1, 1, 1), (1, 1, 1), text or " ").axis_codes
+    except GeometryError as error:
+        raise typer.BadParameter(f"--orientation: {error}") from None
+
+
 def _slices(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -134,7 +146,11 @@ class PresetName(StrEnum):
 
 
 Source = Annotated[
-    Path, typer.Argument(metavar="INPUT", help="A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD.")
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD; a slice as PNG.",
+    ),
 ]
 DeviceOption = Annotated[DeviceName, _option(PredictSettings, "device")]
 SpacingOption = Annotated[
@@ -155,6 +171,17 @@ OffsetOption = Annotated[
     float | None,
     typer.Option(
         metavar="HU", help="Added to every value so that it is HU (such as -1024); 0 says that they are HU."
+    ),
+]
+FrameOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Which volume of a file that holds several; the first is 0."),
+]
+OrientationOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPL",
+        help="Where slices, rows and columns run towards, for a file that does not say: S or I, A or P, L or R.",
     ),
 ]
 
@@ -189,26 +216,30 @@ def segment(
     series: SeriesOption = None,
     hu_offset: OffsetOption = None,
     accept_gaps: GapsOption = False,
+    frame: FrameOption = None,
+    orientation: OrientationOption = None,
 ) -> None:
     """Find the lungs in a CT and write their mask, with a sidecar that tells how it was made."""
     from napari_resunet import workflows
 
     is_new = not output.exists()
-    volume, mask, receipt = workflows.segment(
+    _, mask, receipt = workflows.segment(
         source,
         output,
         predict_settings=_settings(PredictSettings, model=model, device=device.value, grid=grid),
         mask_settings=_settings(
             MaskSettings, threshold=threshold, clean=clean, split=split, swap_sides=swap_sides
         ),
-        answers=InputAnswers(_spacing(spacing), series, hu_offset, accept_gaps),
+        answers=InputAnswers(
+            _spacing(spacing), series, hu_offset, accept_gaps, frame, _orientation(orientation)
+        ),
         slices=_slices(slices),
         probability=probability,
         picture=picture,
         read_track=_show_progress("reading"),
         predict_track=_show_progress("segmenting"),
     )
-    for note in volume.notes:
+    for note in mask.history["notes_on_the_ct"]:
         print(f"note: {note}", file=sys.stderr)
     if not is_new:
         print(f"note: an older {output.name} was replaced", file=sys.stderr)
@@ -304,12 +335,16 @@ def measure(
     series: SeriesOption = None,
     hu_offset: OffsetOption = None,
     accept_gaps: GapsOption = False,
+    frame: FrameOption = None,
+    orientation: OrientationOption = None,
 ) -> None:
     """Measure the lungs: ml, mean and 15th percentile of HU, share of emphysema-like voxels, right, left and both."""
     from napari_resunet import workflows
     from napari_resunet.io import table as tables
 
-    answers = InputAnswers(_spacing(spacing), series, hu_offset, accept_gaps)
+    answers = InputAnswers(
+        _spacing(spacing), series, hu_offset, accept_gaps, frame, _orientation(orientation)
+    )
     figures = workflows.measure_files(
         source, mask, table, answers=answers, read_track=_show_progress("reading")
     )
@@ -330,16 +365,28 @@ def info(
     spacing: SpacingOption = None,
     series: SeriesOption = None,
     accept_gaps: GapsOption = False,
+    frame: FrameOption = None,
+    orientation: OrientationOption = None,
 ) -> None:
     """Tell what this machine computes with, or what a CT, a mask, a case file or a model holds."""
     from napari_resunet import facts
 
-    told = facts.tell(subject, spacing_mm=_spacing(spacing), series=series, accept_gaps=accept_gaps)
+    answers = InputAnswers(
+        _spacing(spacing),
+        series,
+        accept_gaps=accept_gaps,
+        frame=frame,
+        orientation=_orientation(orientation),
+    )
+    told = facts.tell(subject, answers)
     if as_json:
         print(json.dumps(told, indent=2))
         return
+    checks = told.pop("checks", [])
     for name, value in told.items():
         print(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+    for check in checks:
+        print(f"{check['level']:6} {check['name']}: {check['text']}")
 
 
 @app.command()
@@ -409,13 +456,17 @@ def view(
     series: SeriesOption = None,
     hu_offset: OffsetOption = None,
     accept_gaps: GapsOption = False,
+    frame: FrameOption = None,
+    orientation: OrientationOption = None,
 ) -> None:
     """Open napari with the CT, the mask and the widget; or go on with a case where it was saved."""
     from napari_resunet.io.case_file import is_case_file
 
     if not _has_display():
         raise InputError("there is no display to open a window on; use segment with --picture")
-    answers = InputAnswers(_spacing(spacing), series, hu_offset, accept_gaps)
+    answers = InputAnswers(
+        _spacing(spacing), series, hu_offset, accept_gaps, frame, _orientation(orientation)
+    )
     if is_case_file(source):
         if mask is not None or answers != InputAnswers():
             raise typer.BadParameter("a case file knows its mask and its CT; give nothing but --ct with it")

@@ -21,6 +21,22 @@ class SpacingUnknownError(GeometryError):
     """The file does not say how large its voxels are; the user has to."""
 
 
+class FrameChoiceError(InputError):
+    """A file holds several volumes; the user has to say which.
+
+    Parameters
+    ----------
+    message : str
+        For the user.
+    frames : int
+        How many there are.
+    """
+
+    def __init__(self, message: str, *, frames: int) -> None:
+        super().__init__(message)
+        self.frames = frames
+
+
 class CtMissingError(InputError):
     """The CT of a case is not where it is looked for; the user has to say where it is.
 
@@ -55,6 +71,22 @@ class DeviceError(ResUNetError):
 
 class PredictionError(ResUNetError):
     """The network's answer cannot be used."""
+
+
+class NotFiniteError(PredictionError):
+    """The network gave values that are not finite.
+
+    Parameters
+    ----------
+    message : str
+        For the user.
+    index : int
+        The first of the slices it was given that has such values, counted from 0.
+    """
+
+    def __init__(self, message: str, *, index: int) -> None:
+        super().__init__(message)
+        self.index = index
 
 
 class CancelledError(ResUNetError):

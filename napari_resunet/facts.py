@@ -15,20 +15,18 @@ from napari_resunet.errors import InputError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.case_file import StoredCase, is_case_file, read_stored_case
 from napari_resunet.io.dicom_choice import SeriesChoiceError
-from napari_resunet.io.files import read_mask, read_volume
+from napari_resunet.io.files import read_mask
+from napari_resunet.io.open_ct import open_ct
 from napari_resunet.model.card import RESEARCH_ONLY, ModelCard, builtin_models, read_card
+from napari_resunet.preflight import preflight
 from napari_resunet.settings import InputAnswers, MaskSettings
 from napari_resunet.volume import Mask, Run, Volume
 
 
-def tell(
-    subject: str | None = None,
-    *,
-    spacing_mm: tuple[float, float, float] | None = None,
-    series: str | None = None,
-    accept_gaps: bool = False,
-) -> dict[str, Any]:
+def tell(subject: str | None = None, answers: InputAnswers | None = None) -> dict[str, Any]:
     """Return facts on a file or a model, or on this machine when there is no subject; all fit for JSON.
+
+    `answers` are what the user says of a CT or a mask whose file leaves something open.
 
     Raises
     ------
@@ -39,25 +37,25 @@ def tell(
         return machine_facts()
     if subject in builtin_models() or subject.endswith(".safetensors"):
         return card_facts(read_card(subject))
-    path = Path(subject)
+    path, answers = Path(subject), answers or InputAnswers()
     if is_case_file(path):
         return case_facts(path, read_stored_case(path))
-    mask = _mask_in(path, spacing_mm)
+    mask = _mask_in(path, answers)
     if mask:
         return mask_facts(path, mask)
     try:
-        return volume_facts(read_volume(path, spacing_mm=spacing_mm, series=series, accept_gaps=accept_gaps))
+        return volume_facts(open_ct(path, answers))
     except SeriesChoiceError as error:
-        if series is not None:
+        if answers.series is not None:
             raise
         listed = [dataclasses.asdict(info) for info in error.series]
         return {"file": path.name, "content": "several DICOM series", "series": listed}
 
 
-def _mask_in(path: Path, spacing_mm: tuple[float, float, float] | None) -> Mask | None:
+def _mask_in(path: Path, answers: InputAnswers) -> Mask | None:
     """Return the mask in a file that holds nothing but labels."""
     try:
-        mask = read_mask(path, spacing_mm=spacing_mm)
+        mask = read_mask(path, spacing_mm=answers.spacing_mm, orientation=answers.orientation)
     except InputError:  # a CT, or a file that reading as a CT will refuse with the right words
         return None
     return mask if mask.array.any() else None
@@ -143,6 +141,9 @@ def volume_facts(volume: Volume) -> dict[str, Any]:
         "values": [float(np.nanmin(volume.array)), float(np.nanmax(volume.array))],
         "type": volume.array.dtype.name,
         "notes": list(volume.notes),
+        "checks": [
+            {**dataclasses.asdict(check), "answers": list(check.answers)} for check in preflight(volume)
+        ],
         "source_sha256": "" if source is None else source.sha256,
     }
 

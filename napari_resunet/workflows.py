@@ -52,7 +52,7 @@ def segment(
     Parameters
     ----------
     source : Path
-        A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD.
+        A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD; a slice as PNG or JPEG.
     output : Path
         The mask; its ending says the format. A sidecar with the same stem and ``.json`` tells how it was made.
     predict_settings, mask_settings

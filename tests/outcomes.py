@@ -22,11 +22,11 @@ class Outcome:
         self._said = request.node.user_properties
 
     def __call__(self, word: str, message: object = "") -> None:
-        """Note the outcome word, and what the user is told."""
+        """Note the outcome word, and what the user is told, as a property that comes back from other processes too."""
         text = " ".join(str(message).split()).replace("|", "\\|")
         for row in self._rows:
             assert word in WORDS or row.startswith("F"), word
-            self._said.append((_PROPERTY, (row, word, text)))  # a property comes back from other processes too
+            self._said.append((_PROPERTY, (row, word, text)))
 
 
 @pytest.fixture

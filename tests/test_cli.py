@@ -284,7 +284,14 @@ def test_info_tells_what_a_case_file_holds(command, saved: Path, capsys) -> None
     assert facts["ct"]["name"] == "ct"
     assert facts["ct"]["format"] == "DICOM"
     assert len(facts["ct"]["sha256"]) == 64
-    assert facts["answers"] == {"spacing_mm": None, "series": None, "hu_offset": 0.0, "accept_gaps": False}
+    assert facts["answers"] == {
+        "spacing_mm": None,
+        "series": None,
+        "hu_offset": 0.0,
+        "accept_gaps": False,
+        "frame": None,
+        "orientation": None,
+    }
     assert facts["shape (z, y, x)"] == [28, 96, 96]
     assert facts["run"] is None
     assert facts["mask"]["threshold"] == 0.5
@@ -454,3 +461,107 @@ def test_python_m_runs_the_same_command_line() -> None:
         [sys.executable, "-m", "napari_resunet", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == nru.__version__
+
+
+@pytest.fixture
+def silent_about_axes(chest, tmp_path: Path) -> Path:
+    """Two time points in a NIfTI whose codes are 0, stored head first, front up."""
+    stored = chest.volume.array[::-1].T
+    image = nib.Nifti1Image(np.stack([stored + np.int16(7), stored], axis=-1), None)
+    image.header.set_zooms((3.8, 3.8, 11.0, 1.0))
+    image.header.set_xyzt_units("mm")
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    image.to_filename(tmp_path / "ct.nii")
+    return tmp_path / "ct.nii"
+
+
+def test_b08_b24_what_a_file_leaves_open_is_answered_on_the_command_line_and_kept_in_the_sidecar(
+    command, silent_about_axes: Path, chest, tmp_path: Path, capsys, outcome
+) -> None:
+    run = ("segment", silent_about_axes, "-o", tmp_path / "lungs.nii.gz", "--device", "cpu", "--split")
+    assert command(*run) == cli.REFUSED
+    refused = capsys.readouterr().err
+    assert "holds 2 volumes" in refused
+    assert "(--frame or frame=)" in refused
+    outcome("ASK", refused.replace(f"{tmp_path}/", ""))
+    assert command(*run, "--frame", "1", "--orientation", "ipl") == 0
+    told = capsys.readouterr().err
+    assert "note: volume 1 of 0 to 1 was read, by the user's word" in told
+    assert "(IPL), by the user's word" in told
+    notes = json.loads((tmp_path / "lungs.json").read_text())["history"]["notes_on_the_ct"]
+    assert [note for note in notes if "by the user's word" in note] == notes
+    assert len(notes) == 2
+    outcome("NOTE", "; ".join(notes))
+    mask = nru.read_mask(tmp_path / "lungs.nii.gz")
+    assert mask.geometry.axis_codes == "IPL"
+    for label in (1, 2):
+        truth = chest.mask.axial == label
+        assert np.count_nonzero(mask.axial[truth] == label) > 0.8 * np.count_nonzero(truth)
+
+
+def test_info_lists_the_checks_with_the_users_answers_taken_in(
+    command, silent_about_axes: Path, capsys
+) -> None:
+    assert command("info", silent_about_axes, "--frame", "0", "--json") == 0
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["orientation"]["level"] == "ask"
+    assert checks["orientation"]["answers"] == ["orientation"]
+    assert checks["HU"]["level"] == "ok"
+    assert command("info", silent_about_axes, "--frame", "0", "--orientation", "IPL") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "note   orientation: IPL by the user's word" in lines
+    assert lines[-1] == "ok     size: 28 axial slices of 96 x 96"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--orientation", "SPX"), 2, "three letters"),
+        (("--orientation", ""), 2, "three letters"),
+        (("--frame", "-1"), 2, "greater than or equal to 0"),
+        (("--frame", "9"), cli.REFUSED, "has no volume 9: its 2 volumes are 0 to 1"),
+    ],
+)
+def test_an_answer_that_is_none_is_refused(
+    command, silent_about_axes: Path, capsys, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    assert command("info", silent_about_axes, *arguments) == code
+    assert said in " ".join(capsys.readouterr().err.split()).replace("│", "").replace("  ", " ")
+
+
+def test_measure_takes_the_same_answers(
+    command, silent_about_axes: Path, chest, tmp_path: Path, capsys
+) -> None:
+    answers = ("--frame", "1", "--orientation", "IPL")
+    mask = Mask(
+        chest.mask.array[::-1].copy(), Geometry.from_spacing(chest.mask.array.shape, (11, 3.8, 3.8), "IPL")
+    )
+    nru.write_mask(mask, tmp_path / "m.nii.gz")
+    assert command("measure", silent_about_axes, tmp_path / "m.nii.gz", *answers) == 0
+    assert "both: " in capsys.readouterr().out
+    assert command("measure", silent_about_axes, tmp_path / "m.nii.gz", "--frame", "1") == cli.REFUSED
+
+
+def test_view_hands_the_answers_to_the_window(command, window, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":7")
+    assert command("view", "ct.tif", "--frame", "1", "--orientation", "ipl") == 0
+    assert window.opened[0][1]["answers"] == InputAnswers(frame=1, orientation="IPL")
+
+
+def test_b26_one_slice_as_a_picture_is_segmented(command, chest, tmp_path: Path, capsys, outcome) -> None:
+    from PIL import Image
+
+    Image.fromarray((chest.volume.array[14] + 1024).clip(0).astype(np.uint16)).save(tmp_path / "slice.png")
+    run = ("segment", tmp_path / "slice.png", "-o", tmp_path / "m.nii.gz", "--device", "cpu", "--split")
+    assert command(*run) == cli.REFUSED
+    assert "--spacing Z,Y,X" in capsys.readouterr().err
+    assert command(*run, "--spacing", "11,3.8,3.8") == cli.REFUSED
+    assert "--hu-offset" in capsys.readouterr().err
+    assert command(*run, "--spacing", "11,3.8,3.8", "--hu-offset", "-1024") == 0
+    assert "note: one slice from a PNG" in capsys.readouterr().err
+    mask = nru.read_mask(tmp_path / "m.nii.gz").array
+    assert mask.shape == (1, 96, 96)
+    for label in (1, 2):
+        truth = chest.mask.array[14:15] == label
+        assert np.count_nonzero(mask[truth] == label) > 0.8 * np.count_nonzero(truth)
+    outcome("OK", "one slice runs as one slice")

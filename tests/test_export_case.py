@@ -178,7 +178,9 @@ def test_what_a_hand_did_alone_is_not_exported_as_the_whole_mask(
         export_case(tmp_path / "case.nru", tmp_path / "m.nii.gz")
 
 
-def test_f09_the_ct_is_never_written_over(ct: Path, case: Case, found: np.ndarray, tmp_path: Path) -> None:
+def test_f09_the_ct_is_never_written_over(
+    ct: Path, case: Case, found: np.ndarray, tmp_path: Path, outcome
+) -> None:
     segmented(case, found)
     write_case(case.record(), tmp_path / "case.nru")
     if ct.is_dir():
@@ -198,9 +200,10 @@ def test_f09_the_ct_is_never_written_over(ct: Path, case: Case, found: np.ndarra
             export_case(tmp_path / "case.nru", tmp_path / "m.nii.gz", probability=target)
         assert target.read_bytes() == before
     assert not (tmp_path / "m.nii.gz").exists()
+    outcome("REFUSE", "… is the CT itself, which is never written over; choose another name")
 
 
-def test_f06_what_cannot_be_written_is_said_before_anything_is(case: Case, tmp_path: Path) -> None:
+def test_f06_what_cannot_be_written_is_said_before_anything_is(case: Case, tmp_path: Path, outcome) -> None:
     write_case(case.record(), tmp_path / "case.nru")
     with pytest.raises(OutputError, match="does not exist; create it"):
         export_case(tmp_path / "case.nru", tmp_path / "no" / "m.nii.gz")
@@ -208,3 +211,4 @@ def test_f06_what_cannot_be_written_is_said_before_anything_is(case: Case, tmp_p
         export_case(tmp_path / "case.nru", tmp_path / "m.nru")
     with pytest.raises(OutputError, match="has an ending that cannot be written"):
         export_case(tmp_path / "case.nru", tmp_path / "m.nii", probability=tmp_path / "p.mha")
+    outcome("REFUSE", "the folder … does not exist; create it")

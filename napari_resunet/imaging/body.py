@@ -13,6 +13,7 @@ from scipy import ndimage
 _BODY_HU = -300
 _COARSE_SIDE = 128
 _MARGIN = 0.02
+LEAST_SIDE = 32  # voxels of an axial slice in which a chest can still be seen
 
 
 def body_box(slices: npt.NDArray[Any]) -> tuple[int, int, int, int]:

@@ -49,6 +49,7 @@ def read_dicom(
     series: str | None = None,
     spacing_mm: Sequence[float] | None = None,
     accept_gaps: bool = False,
+    orientation: str | None = None,
     track: Track | None = None,
 ) -> Volume:
     """Read a CT series, or a single slice.
@@ -64,6 +65,8 @@ def read_dicom(
     accept_gaps : bool
         Whether to read slices that are not evenly spaced, or of which some are missing: each is there, but not
         all lie in their true place.
+    orientation : str, optional
+        Where slices, rows and columns run towards, such as ``"SPL"``; used only where no slice states its own.
     track : Track, optional
         Is given the files that are looked at, then the numbers of the slices that are read.
 
@@ -94,7 +97,9 @@ def read_dicom(
     stack = choose_stack(find_stacks(slices), series, path)
     notes += oddities(stack.slices)
     try:
-        chosen, geometry, placed = _place(stack, path, spacing_mm, accept_gaps=accept_gaps)
+        chosen, geometry, placed = _place(
+            stack, path, spacing_mm, accept_gaps=accept_gaps, orientation=orientation
+        )
     except UnevenSlicesError as error:  # a slice may be missing because its file was left out
         raise UnevenSlicesError("; ".join([str(error), *notes])) from error
     require_memory(2 * math.prod(geometry.shape), path)
@@ -104,10 +109,15 @@ def read_dicom(
 
 
 def _place(
-    stack: Stack, where: Path, spacing_mm: Sequence[float] | None, *, accept_gaps: bool
+    stack: Stack,
+    where: Path,
+    spacing_mm: Sequence[float] | None,
+    *,
+    accept_gaps: bool,
+    orientation: str | None,
 ) -> tuple[list[SliceHeader], Geometry, list[str]]:
     """Return slices in their order, one a position, with their geometry, and notes."""
-    slices, notes = place_by_user(stack.slices, where, spacing_mm)
+    slices, notes = place_by_user(stack.slices, where, spacing_mm, orientation)
     if len(slices) > 1:
         slices, dropped = _without_duplicates(sort_slices(slices, where), where)
         notes += dropped

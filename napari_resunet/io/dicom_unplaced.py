@@ -10,20 +10,25 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_resunet.errors import InputError, SpacingUnknownError
+from napari_resunet.geometry import Geometry
 from napari_resunet.io.dicom_headers import SliceHeader
+from napari_resunet.io.orientation import orientation_note
 
 PLACING = {
     "position": "position",
     "orientation": "orientation",
     "pixel_spacing_mm": "pixel spacing",
 }
-_AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # x to the left, y to the back
+_AXIAL = "SPL"
 
 
 def place_by_user(
-    headers: Sequence[SliceHeader], where: Path, spacing_mm: Sequence[float] | None
+    headers: Sequence[SliceHeader],
+    where: Path,
+    spacing_mm: Sequence[float] | None,
+    orientation: str | None = None,
 ) -> tuple[list[SliceHeader], list[str]]:
-    """Complete what no slice says of its place by the user's voxel size (z, y, x), and return notes.
+    """Complete what no slice says of its place by the user's voxel size and orientation (z, y, x), and return notes.
 
     Slices of which at least one says it are given back as they are.
 
@@ -48,8 +53,14 @@ def place_by_user(
     ordered = _in_order(headers, where) if "position" in missing else list(headers)
     for header in ordered:
         _refuse_contradiction(header, pixel)
-    completed = [_completed(header, missing, pixel, step * index) for index, header in enumerate(ordered)]
-    return completed, [_told(missing, len(headers))]
+    axes = _axes(ordered[0], orientation)
+    completed = [
+        _completed(header, missing, pixel, step * index, axes) for index, header in enumerate(ordered)
+    ]
+    notes = [_told(missing, len(headers))]
+    if "orientation" in missing:
+        notes.append(orientation_note((orientation or _AXIAL).upper(), orientation))
+    return completed, notes
 
 
 def _in_order(headers: Sequence[SliceHeader], where: Path) -> list[SliceHeader]:
@@ -73,24 +84,33 @@ def _refuse_contradiction(header: SliceHeader, pixel: Sequence[float]) -> None:
 
 
 def _completed(
-    header: SliceHeader, missing: Sequence[str], pixel: Sequence[float], height: float
+    header: SliceHeader,
+    missing: Sequence[str],
+    pixel: Sequence[float],
+    height: float,
+    axes: npt.NDArray[np.float64],
 ) -> SliceHeader:
     said: dict[str, Sequence[float]] = {}
     if "pixel_spacing_mm" in missing:
         said["PixelSpacing"] = pixel
     if "orientation" in missing:
-        said["ImageOrientationPatient"] = _AXIAL
+        said["ImageOrientationPatient"] = (*axes[:, 2], *axes[:, 1])
     if "position" in missing:
-        said["ImagePositionPatient"] = tuple(height * _upwards(header))
+        said["ImagePositionPatient"] = tuple(height * axes[:, 0])
     return dataclasses.replace(header, by_user=said)
 
 
-def _upwards(header: SliceHeader) -> npt.NDArray[np.float64]:
-    """Return the direction across a slice that runs up, back or left."""
+def _axes(header: SliceHeader, orientation: str | None) -> npt.NDArray[np.float64]:
+    """Return unit vectors in LPS of the array axes (z, y, x), one a column: the slice's own, else the user's.
+
+    Across a slice that says how it lies the axis runs up, back or left.
+    """
     if header.orientation is None:
-        return np.array([0.0, 0.0, 1.0])
-    normal = np.cross(*header.orientation)
-    return np.asarray(normal if normal[int(np.abs(normal).argmax())] > 0 else -normal)
+        return Geometry.from_spacing((1, 1, 1), (1, 1, 1), orientation or _AXIAL).directions
+    along_x, along_y = header.orientation
+    normal = np.cross(along_x, along_y)
+    across = normal if normal[int(np.abs(normal).argmax())] > 0 else -normal
+    return np.column_stack([across, along_y, along_x])
 
 
 def _told(missing: Sequence[str], slices: int) -> str:
@@ -98,12 +118,9 @@ def _told(missing: Sequence[str], slices: int) -> str:
     taken = []
     if "pixel_spacing_mm" in missing:
         taken.append("their size by the user's word")
-    if "orientation" in missing:
-        taken.append("taken as axial, front up")
     if "position" in missing and slices > 1:
         taken.append("in the order of their instance numbers, from the feet up, by the user's spacing")
     elif "position" in missing:
         taken.append("put at 0")
-    return (
-        f"{subject} no valid {' and no valid '.join(PLACING[name] for name in missing)}: {', '.join(taken)}"
-    )
+    lacks = " and no valid ".join(PLACING[name] for name in missing)
+    return ": ".join([f"{subject} no valid {lacks}", *filter(None, [", ".join(taken)])])

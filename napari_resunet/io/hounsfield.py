@@ -65,25 +65,6 @@ def require_real(dtype: np.dtype[Any], path: Path) -> None:
         raise InputError(f"{path} holds {kind} ({dtype}), not CT values; export the CT in grey values")
 
 
-def notes_on_hu(hu: npt.NDArray[Any]) -> list[str]:
-    """Return what is odd about the values of a CT, in plain words: not finite, constant, hardly in HU."""
-    finite = hu
-    notes = []
-    if hu.dtype.kind == "f" and not (good := np.isfinite(hu)).all():
-        notes.append(f"{hu.size - np.count_nonzero(good):,} voxels are not finite (NaN or infinite)")
-        finite = hu[good]
-    if finite.size == 0:
-        return notes
-    low, high = float(finite.min()), float(finite.max())
-    if low == high:
-        notes.append(f"every voxel has the value {low:g}: there is nothing to segment")
-    elif low >= 0 and high <= 255:
-        notes.append(f"values run from {low:g} to {high:g}: grey values rather than Hounsfield units?")
-    elif low >= 0:
-        notes.append(f"no value is below 0 (they run from {low:g} to {high:g}): Hounsfield units plus 1024?")
-    return notes
-
-
 def as_labels(
     stored: npt.NDArray[Any], path: Path, slope: float = 1.0, intercept: float = 0.0
 ) -> npt.NDArray[np.uint8]:

@@ -51,6 +51,10 @@ def data_files(fields: dict[str, str], path: Path) -> list[Path]:
     folder = path.parent.resolve()
     files = []
     for line in filter(None, map(str.strip, named.splitlines())):
+        if not line.isprintable():
+            raise InputError(
+                f"{path} is damaged: the name of the file with its voxels is none; export it again"
+            )
         plain = (folder / line).resolve()
         if not plain.is_relative_to(folder):
             raise InputError(f"{path} takes its voxels from {line}, outside its folder; this is not followed")
@@ -69,4 +73,5 @@ def states_spacing(fields: dict[str, str]) -> bool:
 
 def states_orientation(fields: dict[str, str]) -> bool:
     """Whether the header says how the voxels lie in the patient."""
-    return any(name in fields for name in ("transformmatrix", "rotation", "orientation", "space"))
+    in_metaimage = any(name in fields for name in ("transformmatrix", "rotation", "orientation"))
+    return in_metaimage or ("space" in fields and "spacedirections" in fields)

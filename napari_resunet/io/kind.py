@@ -9,8 +9,12 @@ from pathlib import Path
 from napari_resunet.errors import InputError
 from napari_resunet.io.regular_file import first_bytes, require_regular
 
-KINDS = ("DICOM", "NIfTI", "TIFF", "NRRD", "MetaImage")
-READABLE = "a DICOM folder or file, NIfTI (.nii, .nii.gz, .hdr/.img), TIFF, NRRD or MetaImage (.mha, .mhd)"
+PICTURES = ("PNG", "JPEG")
+KINDS = ("DICOM", "NIfTI", "TIFF", "NRRD", "MetaImage", *PICTURES)
+READABLE = (
+    "a DICOM folder or file, NIfTI (.nii, .nii.gz, .hdr/.img), TIFF, NRRD or MetaImage (.mha, .mhd), or one slice as "
+    "PNG or JPEG"
+)
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _FIRST_ENTRIES = 8  # of a folder, looked at to see whether it is DICOM
 
@@ -42,6 +46,10 @@ def kind_of_bytes(start: bytes) -> str | None:
         return "NIfTI"
     if start.startswith(_TIFF_STARTS):
         return "TIFF"
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if start.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
     if start.startswith(b"NRRD"):
         return "NRRD"
     if start.lstrip().startswith((b"ObjectType", b"NDims", b"Comment =")) and b"NDims" in start:
@@ -58,9 +66,9 @@ def has_bare_dicom_start(start: bytes) -> bool:
 
 
 def can_read(path: str | Path) -> bool:
-    """Whether `path` looks like something `read_volume` can read; quick, and never raises.
+    """Whether `path` looks like a CT or a mask that `read_volume` can read; quick, and never raises.
 
-    A folder does when one of its first few files is DICOM.
+    A folder does when one of its first few files is DICOM. A picture (PNG, JPEG) does not: it is mostly none.
     """
     try:
         return _looks_readable(Path(path))
@@ -70,7 +78,7 @@ def can_read(path: str | Path) -> bool:
 
 def _looks_readable(path: Path) -> bool:
     if not path.is_dir():
-        return kind_of(path) is not None
+        return kind_of(path) not in (None, *PICTURES)
     with os.scandir(path) as entries:
         files = (Path(entry.path) for entry in islice(entries, _FIRST_ENTRIES) if entry.is_file())
         return any(file.stat().st_size > 0 and kind_of(file) == "DICOM" for file in files)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import IOBase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,20 @@ from nibabel.volumeutils import array_from_file
 
 from napari_resunet.errors import InputError
 from napari_resunet.geometry import Geometry
+from napari_resunet.io.frames import choose_frame
 from napari_resunet.io.hounsfield import as_hu, as_labels, require_real
 from napari_resunet.io.nifti_header import (
     PLACING_FIELDS,
+    has_codes,
     has_voxel_size,
     header_geometry,
     header_like,
     header_of,
     parse_nifti_header,
     scaling,
-    three_dimensions,
+    shape_and_frames,
+    stored_dtype,
+    voxel_offset,
 )
 from napari_resunet.io.regular_file import (
     first_bytes,
@@ -36,6 +40,8 @@ from napari_resunet.io.regular_file import (
     sha256_of,
 )
 from napari_resunet.volume import Mask, Source, Volume
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,13 @@ class _Stored:
     notes: tuple[str, ...]
 
 
-def read_nifti(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Volume:
+def read_nifti(
+    path: Path,
+    *,
+    spacing_mm: Sequence[float] | None = None,
+    frame: int | None = None,
+    orientation: str | None = None,
+) -> Volume:
     """Read a CT from a NIfTI file.
 
     Parameters
@@ -57,6 +69,10 @@ def read_nifti(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Volu
         The file; of a pair either .hdr or .img. Gzip is known by content, not by name.
     spacing_mm : (z, y, x) floats, optional
         Used only if the file has neither affine nor voxel size.
+    frame : int, optional
+        Which volume of a 4-D file; the first is 0.
+    orientation : str, optional
+        Where the array axes (z, y, x) run towards; used only if the file has no affine, and then exported as one.
 
     Returns
     -------
@@ -65,37 +81,42 @@ def read_nifti(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Volu
 
     Raises
     ------
+    FrameChoiceError
+        If the file holds several volumes and `frame` is None.
     InputError
-        If the file is damaged or does not hold one 3-D image of real numbers.
+        If the file is damaged or does not hold 3-D images of real numbers.
     GeometryError
         If its affine is not finite or flattens the volume.
     """
-    stored = _read_stored(path)
+    stored = _read_stored(path, frame)
     slope, intercept, scale_notes = scaling(stored.header)
-    geometry, place_notes = header_geometry(stored.header, stored.array.shape, path, spacing_mm)
+    geometry, place_notes = header_geometry(stored.header, stored.array.shape, path, spacing_mm, orientation)
+    is_by_user = not has_codes(stored.header) and orientation is not None
     source = Source(
         path=path,
         format="NIfTI",
         sha256=sha256_of(*stored.files),
         files=stored.files,
-        nifti_header=stored.header.binaryblock if has_voxel_size(stored.header) else None,
+        nifti_header=stored.header.binaryblock if has_voxel_size(stored.header) and not is_by_user else None,
     )
     notes = (*stored.notes, *scale_notes, *place_notes)
     return Volume(as_hu(stored.array, slope, intercept), geometry, notes, source)
 
 
-def read_nifti_mask(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Mask:
+def read_nifti_mask(
+    path: Path, *, spacing_mm: Sequence[float] | None = None, orientation: str | None = None
+) -> Mask:
     """Read a lung mask from a NIfTI file; raises as `read_nifti` does, and for labels other than 0, 1, 2."""
     stored = _read_stored(path)
     slope, intercept, _ = scaling(stored.header)
-    geometry, _ = header_geometry(stored.header, stored.array.shape, path, spacing_mm)
+    geometry, _ = header_geometry(stored.header, stored.array.shape, path, spacing_mm, orientation)
     return Mask(as_labels(stored.array, path, slope, intercept), geometry)
 
 
 def read_back_nifti(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     """Return the stored numbers and their geometry, to check what was written."""
     stored = _read_stored(path)
-    return stored.array, header_geometry(stored.header, stored.array.shape, path, None)[0]
+    return stored.array, header_geometry(stored.header, stored.array.shape, path)[0]
 
 
 def repeats_place(path: Path, source: Source, geometry: Geometry) -> bool:
@@ -174,27 +195,38 @@ def write_nifti(
             raw.write(np.ascontiguousarray(array_zyx).data)
 
 
-def _read_stored(path: Path) -> _Stored:
+def _read_stored(path: Path, frame: int | None = None) -> _Stored:
     header_path, data_path = _pair(path)
     header = read_nifti_header(header_path)
-    shape, notes = three_dimensions(header, path)
+    shape, frames, notes = shape_and_frames(header, path)
     require_regular(data_path)
-    dtype = header.get_data_dtype()
+    dtype = stored_dtype(header, path)
     require_real(dtype, path)
+    chosen, frame_notes = choose_frame(frames, frame, path)
     packed = is_gzip(data_path)
-    require_room(int(np.prod(shape, dtype=object)) * dtype.itemsize, data_path, packed=packed)
-    offset = max(int(header["vox_offset"]), int(header.sizeof_hdr) if data_path == header_path else 0)
+    length = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    require_room(frames * length, data_path, packed=packed, loaded=length)
+    offset = voxel_offset(header, path, is_single=data_path == header_path)
     try:
         with gzip.open(data_path) if packed else data_path.open("rb") as file:
-            array = array_from_file(shape, dtype, cast("IOBase", file), offset, mmap=False)
-            file.read(1 << 20)  # to the end, where gzip checks its checksum
+            start = offset + chosen * length
+            array = array_from_file(shape, dtype, cast("IOBase", file), start, mmap=False)
+            _read_on(file, (frames - 1 - chosen) * length if packed else 0)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(
             f"{data_path} is truncated or damaged ({one_line(error)}); copy or export it again"
         ) from error
     if data_path.name.lower().endswith(".gz") != packed:
         notes.append(f"{data_path.name} is {'' if packed else 'not '}a gzip file, whatever its name says")
-    return _Stored(array.T, header, tuple(dict.fromkeys((header_path, data_path))), tuple(notes))
+    files = tuple(dict.fromkeys((header_path, data_path)))
+    return _Stored(array.T, header, files, (*notes, *frame_notes))
+
+
+def _read_on(file: BinaryIO | gzip.GzipFile, length: int) -> None:
+    """Read the rest of a file, `length` bytes and a little more: at its end gzip checks its checksum."""
+    left = length + _BLOCK
+    while left > 0 and (block := file.read(_BLOCK)):
+        left -= len(block)
 
 
 def _pair(path: Path) -> tuple[Path, Path]:

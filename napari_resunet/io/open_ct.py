@@ -25,6 +25,8 @@ def open_ct(path: Path, answers: InputAnswers | None = None, track: Track = sile
         spacing_mm=answers.spacing_mm,
         series=answers.series,
         accept_gaps=answers.accept_gaps,
+        frame=answers.frame,
+        orientation=answers.orientation,
         track=track,
     )
     volume = replace(volume, answers=replace(answers, hu_offset=None))

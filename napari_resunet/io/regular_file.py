@@ -68,7 +68,7 @@ def one_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(" :")
 
 
-def require_room(declared: int, path: Path, *, packed: bool) -> None:
+def require_room(declared: int, path: Path, *, packed: bool, loaded: int | None = None) -> None:
     """Refuse a file whose header declares more data than it can hold, or than the memory can.
 
     Parameters
@@ -79,6 +79,8 @@ def require_room(declared: int, path: Path, *, packed: bool) -> None:
         The file that holds them.
     packed : bool
         Whether the data are compressed.
+    loaded : int, optional
+        Bytes of it that are to be read; all by default.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def require_room(declared: int, path: Path, *, packed: bool) -> None:
             f"{path} is truncated or damaged: its header declares {declared:,} bytes of image data, "
             f"the whole file has {size:,}; copy or export it again"
         )
-    require_memory(declared, path)
+    require_memory(declared if loaded is None else loaded, path)
 
 
 def require_memory(declared: int, path: Path) -> None:

@@ -14,6 +14,7 @@ import tifffile
 from napari_resunet.errors import InputError, SpacingUnknownError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.hounsfield import as_hu, as_labels, require_real
+from napari_resunet.io.orientation import orientation_note
 from napari_resunet.io.regular_file import one_line, require_regular, require_room, sha256_of
 from napari_resunet.io.tiff_pages import count_pages
 from napari_resunet.io.tiff_spacing import (
@@ -25,8 +26,6 @@ from napari_resunet.io.tiff_spacing import (
     place_from_text,
 )
 from napari_resunet.volume import Mask, Source, Volume
-
-_ASSUMED = "a TIFF does not say how the voxels lie: taken as axial slices, lowest first, front up"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,9 @@ class _Stored:
     notes: tuple[str, ...]
 
 
-def read_tiff(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Volume:
+def read_tiff(
+    path: Path, *, spacing_mm: Sequence[float] | None = None, orientation: str | None = None
+) -> Volume:
     """Read a CT from a TIFF stack.
 
     Parameters
@@ -50,12 +51,14 @@ def read_tiff(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Volum
         The file. ImageJ's calibration of signed 16-bit images is applied.
     spacing_mm : (z, y, x) floats, optional
         Used only if the file does not state its voxel size.
+    orientation : str, optional
+        Where the array axes (z, y, x) run towards; used only if this package did not write the file.
 
     Returns
     -------
     Volume
         HU as (z, y, x). It lies as the geometry that this package wrote into the file says; without one
-        it is taken to be axial, lowest slice first.
+        as the user says, and else it is taken to be axial, lowest slice first.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def read_tiff(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Volum
         If neither the file nor `spacing_mm` says how large the voxels are.
     """
     stored = _read_stored(path)
-    geometry, placed = _geometry(stored, path, spacing_mm)
+    geometry, placed = _geometry(stored, path, spacing_mm, orientation)
     source = Source(path, "TIFF", sha256_of(path), (path,))
     hu = as_hu(stored.array, stored.slope, stored.intercept)
     before = stored.array.dtype
@@ -73,17 +76,19 @@ def read_tiff(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Volum
     return Volume(hu, geometry, (*stored.notes, *changed, *placed), source)
 
 
-def read_tiff_mask(path: Path, *, spacing_mm: Sequence[float] | None = None) -> Mask:
+def read_tiff_mask(
+    path: Path, *, spacing_mm: Sequence[float] | None = None, orientation: str | None = None
+) -> Mask:
     """Read a lung mask from a TIFF stack; raises as `read_tiff` does, and for labels other than 0, 1, 2."""
     stored = _read_stored(path)
-    geometry, _ = _geometry(stored, path, spacing_mm)
+    geometry, _ = _geometry(stored, path, spacing_mm, orientation)
     return Mask(as_labels(stored.array, path, stored.slope, stored.intercept), geometry)
 
 
 def read_back_tiff(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     """Return the stored numbers and their geometry, to check what was written."""
     stored = _read_stored(path)
-    return stored.array, _geometry(stored, path, None)[0]
+    return stored.array, _geometry(stored, path)[0]
 
 
 def write_tiff(array_zyx: npt.NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
@@ -113,7 +118,9 @@ def _read_stored(path: Path) -> _Stored:
             array, notes = _as_slices(series, path)
             slope, intercept, calibrated = _calibration(tif)
             spacing, place = _stated(tif)
-    except (tifffile.TiffFileError, OSError, ValueError, RuntimeError, KeyError, IndexError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # tifffile and its decoders let through whatever the damage leads to
         raise InputError(
             f"{path} is damaged or not readable as TIFF ({one_line(error)}); export it again"
         ) from error
@@ -207,16 +214,18 @@ def _ratio(value: tuple[int, int]) -> float:
     return value[0] / value[1] if value[1] else 0.0
 
 
-def _geometry(stored: _Stored, path: Path, spacing_mm: Sequence[float] | None) -> tuple[Geometry, list[str]]:
-    place, spacing = stored.place, stored.spacing
+def _geometry(
+    stored: _Stored, path: Path, spacing_mm: Sequence[float] | None = None, orientation: str | None = None
+) -> tuple[Geometry, list[str]]:
+    place, spacing, notes = stored.place, stored.spacing, []
     if place is not None and spacing is not None:
         if place.shape == stored.array.shape and np.allclose(place.spacing_mm, spacing, rtol=1e-4):
             return place, []
-        lost = "the file was cropped or rescaled after it was exported: where it lay is lost"
-        return Geometry.from_spacing(stored.array.shape, spacing), [lost]
+        notes.append("the file was cropped or rescaled after it was exported: where it lay is lost")
     if spacing is None and spacing_mm is None:
         raise SpacingUnknownError(
             f"{path} does not say how large its voxels are; give the voxel size in mm "
             "(--spacing Z,Y,X or spacing_mm=)"
         )
-    return Geometry.from_spacing(stored.array.shape, spacing or spacing_mm or ()), [_ASSUMED]
+    geometry = Geometry.from_spacing(stored.array.shape, spacing or spacing_mm or (), orientation)
+    return geometry, [*notes, orientation_note(geometry.axis_codes, orientation)]

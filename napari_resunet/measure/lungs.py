@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_resunet.hu import PADDING_HU
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.volume import Mask, Volume
 
-# Air is -1000 HU, and noise reaches some hundreds below. Scanners fill what they did not see with -2000 or less.
-PADDING_HU = -1500
 EMPHYSEMA_HU = -950
 _SIDES = {"right": 1, "left": 2}
 

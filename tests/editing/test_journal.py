@@ -178,7 +178,7 @@ def test_nobody_else_may_look_into_a_journal(root: Path, journal: Journal) -> No
 @pytest.mark.parametrize("how", ["cut short", "a bit flipped", "empty", "gone"])
 @pytest.mark.parametrize("writes", [2, 3])
 def test_f03_where_the_newest_part_is_damaged_the_one_before_is_taken(
-    how: str, writes: int, root: Path, journal: Journal
+    how: str, writes: int, root: Path, journal: Journal, outcome
 ) -> None:
     for number in range(1, writes + 1):
         journal.write(hand(number))
@@ -188,10 +188,11 @@ def test_f03_where_the_newest_part_is_damaged_the_one_before_is_taken(
     assert number_of(found.record()) == writes - 1
     if writes > 2:  # after the very first part none is missed
         assert found.lost[0] == "one of the two copies is damaged: the last strokes may be missing"
+    outcome("the part before", "one of the two copies is damaged: the last strokes may be missing")
 
 
 def test_f33_parts_are_told_apart_by_a_counter_not_by_the_clock(
-    root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch, outcome
 ) -> None:
     for number, year in ((1, 2030), (2, 2029), (3, 2001), (4, 2000)):
         set_clock(monkeypatch, datetime(year, 1, 1, tzinfo=UTC))
@@ -201,6 +202,7 @@ def test_f33_parts_are_told_apart_by_a_counter_not_by_the_clock(
     found = only(root)
     assert number_of(found.record()) == 4
     assert found.when.astimezone(UTC).year == 2000
+    outcome("the newest by its counter", "nothing")
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
@@ -302,7 +304,9 @@ def writer(what: str, root: Path, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
-def test_f02_f03_killed_at_any_moment_it_leaves_the_last_part_or_the_one_it_was_writing(root: Path) -> None:
+def test_f02_f03_killed_at_any_moment_it_leaves_the_last_part_or_the_one_it_was_writing(
+    root: Path, outcome
+) -> None:
     moment = random.Random(0)
     unfinished = 0
     coming = writer("write_for_ever", root / "0")
@@ -328,9 +332,12 @@ def test_f02_f03_killed_at_any_moment_it_leaves_the_last_part_or_the_one_it_was_
     coming.kill()
     coming.communicate()
     assert unfinished  # some were killed while they wrote
+    outcome("the last part or the one being written", "Recover?")
 
 
-def test_f02_a_living_process_keeps_its_work_to_itself_and_a_killed_one_leaves_it(root: Path) -> None:
+def test_f02_a_living_process_keeps_its_work_to_itself_and_a_killed_one_leaves_it(
+    root: Path, outcome
+) -> None:
     child = writer("write_once", root, stdin=subprocess.PIPE)
     assert child.stdout.readline() == "written\n"
     assert abandoned(root) == []
@@ -342,6 +349,7 @@ def test_f02_a_living_process_keeps_its_work_to_itself_and_a_killed_one_leaves_i
     assert said_by("count", root) == ["0"]  # while we look at it
     found.release()
     assert said_by("count", root) == ["1"]
+    outcome("left for the next start", "Recover?")
 
 
 def said_by(what: str, root: Path, *before: str) -> list[str]:
@@ -350,7 +358,7 @@ def said_by(what: str, root: Path, *before: str) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="makes a small disk in a name space of its own")
-def test_f05_a_full_disk_costs_what_was_being_written_and_nothing_before(tmp_path: Path) -> None:
+def test_f05_a_full_disk_costs_what_was_being_written_and_nothing_before(tmp_path: Path, outcome) -> None:
     small = tmp_path / "small"
     small.mkdir()
     as_root = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -363,19 +371,21 @@ def test_f05_a_full_disk_costs_what_was_being_written_and_nothing_before(tmp_pat
         assert f"{name} could not be written: the disk is full (" in line
     assert said[2] == "1 ('the result of the network on 6 of 6 slices; run it again',)"
     assert said[3] == "['hand-1.nru', 'lock', 'owner.json']"
+    outcome("what was written before", said[0].replace(str(tmp_path), "…"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such limit")
-def test_f05_after_a_failed_write_the_next_one_goes_on(root: Path) -> None:
+def test_f05_after_a_failed_write_the_next_one_goes_on(root: Path, outcome) -> None:
     said = said_by("fill_the_quota", root)
     assert "hand-0.nru could not be written: File too large" in said[0]
     assert said[1] == "written"
     assert names(root) == {"hand-0.nru", "hand-1.nru"}
     assert number_of(only(root).record()) == 3
+    outcome("the next write goes on", said[0].replace(str(root), "…"))
 
 
 def test_f06_a_folder_that_cannot_be_made_is_named_and_may_be_tried_again(
-    root: Path, journal: Journal
+    root: Path, journal: Journal, outcome
 ) -> None:
     root.parent.mkdir(parents=True)
     root.write_text("a file")
@@ -386,6 +396,10 @@ def test_f06_a_folder_that_cannot_be_made_is_named_and_may_be_tried_again(
     journal.write(hand(1))
     journal.close(keep=True)
     assert number_of(only(root).record()) == 1
+    outcome(
+        "tried again",
+        "edits cannot be kept in …; make room there, or name another folder in NAPARI_RESUNET_STATE",
+    )
 
 
 def test_a_closed_journal_takes_nothing_more(root: Path, journal: Journal) -> None:
@@ -443,12 +457,13 @@ def test_what_holds_nothing_goes_after_a_day(hours: int, how: str, root: Path) -
     assert folder.exists() == (hours < 24)
 
 
-def test_f01_unfinished_files_are_swept_at_once_and_work_is_kept_for_ever(root: Path) -> None:
+def test_f01_unfinished_files_are_swept_at_once_and_work_is_kept_for_ever(root: Path, outcome) -> None:
     folder = leave(root, of=hand(1))
     (folder / ".hand-0.0a1b2c3d.part.nru").write_bytes(b"half")
     make_old(folder, 10_000)
     only(root).release()
     assert names(root) == {"hand-1.nru"}
+    outcome("swept", "nothing")
 
 
 def test_what_is_not_the_journals_own_is_never_touched(root: Path) -> None:
@@ -477,7 +492,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
             archive.writestr(name, content)
 
 
-def test_f31_work_of_a_later_version_is_named_and_left_alone(root: Path) -> None:
+def test_f31_work_of_a_later_version_is_named_and_left_alone(root: Path, outcome) -> None:
     folder = leave(root, of=hand(1))
     rewrite(folder / "hand-1.nru", lambda said: said.update(format_version=2, colour="red"))
     make_old(folder, 100)
@@ -489,6 +504,7 @@ def test_f31_work_of_a_later_version_is_named_and_left_alone(root: Path) -> None
         found.record()
     found.release()
     assert names(root) == {"hand-1.nru"}
+    outcome("left alone", found.refusal.replace(str(root), "…"))
 
 
 @pytest.mark.parametrize("owner", ["", "[]", "{", '{"ct_path": null}', None])

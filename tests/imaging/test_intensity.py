@@ -45,7 +45,8 @@ def test_stored_values_above_zero_are_refused_with_the_offset_that_would_mend_th
 def test_grey_values_of_a_picture_are_refused() -> None:
     grey = np.linspace(0, 255, 4800).reshape(SHAPE).astype(np.int16)
     with pytest.raises(
-        InputError, match=r"values run from 0 to 24[0-9] .*: they are not HU; export the CT again"
+        InputError,
+        match=r"values run from 0 to 24[0-9] .*: they are not HU but grey values of a picture; export",
     ):
         refuse_implausible_hu(grey)
 

@@ -35,13 +35,14 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     assert (tmp_path / "a.nii").read_text() == "first"
 
 
-def test_f01_until_the_end_the_old_file_is_there(tmp_path: Path) -> None:
+def test_f01_until_the_end_the_old_file_is_there(tmp_path: Path, outcome) -> None:
     path = tmp_path / "lungs.nii"
     path.write_text("old")
     with replacing(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+    outcome("old file until the end", "nothing")
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
@@ -62,13 +63,16 @@ def test_after_a_failure_the_old_file_is_there_and_nothing_else(error: BaseExcep
         (errno.EIO, "choose another folder or name"),
     ],
 )
-def test_f04_f06_f07_what_the_system_refuses_is_explained(code: int, message: str, tmp_path: Path) -> None:
+def test_f04_f06_f07_what_the_system_refuses_is_explained(
+    code: int, message: str, tmp_path: Path, outcome
+) -> None:
     path = tmp_path / "lungs.nii"
     path.write_text("old")
     with pytest.raises(OutputError, match=message):
         fail_halfway(path, OSError(code, os.strerror(code)))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+    outcome("old file", message)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

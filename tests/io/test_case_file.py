@@ -248,7 +248,7 @@ def test_a_name_that_is_no_text_does_not_keep_a_case_from_being_saved(tmp_path: 
 
 
 def test_f01_what_reads_back_other_than_it_was_written_never_takes_the_place_of_the_old_one(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
+    saved: Path, monkeypatch: pytest.MonkeyPatch, outcome
 ) -> None:
     before = saved.read_bytes()
     write_zip = case_file.write_zip
@@ -266,6 +266,7 @@ def test_f01_what_reads_back_other_than_it_was_written_never_takes_the_place_of_
         write_case(record(), saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+    outcome("old file", "… reads back other than it was written; try another folder")
 
 
 def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_f09_a_ct_is_never_written_over_and_the_ending_has_to_be_right(tmp_path: Path) -> None:
+def test_f09_a_ct_is_never_written_over_and_the_ending_has_to_be_right(tmp_path: Path, outcome) -> None:
     nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), np.eye(4)), tmp_path / "ct.nii")
     ct = (tmp_path / "ct.nii").rename(tmp_path / "ct.nru")
     before = ct.read_bytes()
@@ -289,6 +290,7 @@ def test_f09_a_ct_is_never_written_over_and_the_ending_has_to_be_right(tmp_path:
         write_case(record(), tmp_path / "ct.nii.gz")
     assert ct.read_bytes() == before
     assert list(tmp_path.iterdir()) == [ct]
+    outcome("REFUSE", "… is a CT or a mask, which is not written over; choose another name")
 
 
 # ---- what is damaged or hostile is refused
@@ -419,13 +421,14 @@ def test_b63_what_is_not_as_it_has_to_be_is_refused_in_one_line(
     assert message in refusal(rewritten(saved, change))
 
 
-def test_f31_a_later_version_is_told_from_damage(saved: Path) -> None:
+def test_f31_a_later_version_is_told_from_damage(saved: Path, outcome) -> None:
     rewritten(saved, lambda members: members["case.json"].update(format_version=2, new_field=1))
-    with pytest.raises(NewerFormatError, match="update napari-resunet"):
+    with pytest.raises(NewerFormatError, match="update napari-resunet") as said:
         read_case(saved)
+    outcome("REFUSE", str(said.value).replace(str(saved.parent), "…"))
 
 
-def test_f24_what_is_pickled_is_never_run(saved: Path, tmp_path: Path) -> None:
+def test_f24_what_is_pickled_is_never_run(saved: Path, tmp_path: Path, outcome) -> None:
     class Evil:
         def __reduce__(self) -> Any:
             return (Path.touch, (tmp_path / "evil",))
@@ -438,9 +441,10 @@ def test_f24_what_is_pickled_is_never_run(saved: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "evil").exists()
     pickle.loads(pickle.dumps(Evil()))
     assert (tmp_path / "evil").exists()
+    outcome("REFUSE", refusal(saved).replace(str(saved.parent), "…"))
 
 
-def test_f27_a_member_twice_or_encrypted_is_refused(saved: Path) -> None:
+def test_f27_a_member_twice_or_encrypted_is_refused(saved: Path, outcome) -> None:
     whole = saved.read_bytes()
     with zipfile.ZipFile(saved, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("edits.npy", npy(edits(1, 3).values))
@@ -448,6 +452,7 @@ def test_f27_a_member_twice_or_encrypted_is_refused(saved: Path) -> None:
     entry = whole.index(b"PK\x01\x02")  # of the text, in the list of members
     saved.write_bytes(whole[: entry + 8] + b"\x01" + whole[entry + 9 :])
     assert "'case.json' encrypted or packed in a way that is not ours" in refusal(saved)
+    outcome("REFUSE", refusal(saved).replace(str(saved.parent), "…"))
 
 
 def peak_of(path: Path) -> int:
@@ -468,10 +473,11 @@ def huge(members: dict[str, Any]) -> None:
     )
 
 
-def test_f25_no_room_is_made_for_what_a_header_merely_declares(saved: Path) -> None:
+def test_f25_no_room_is_made_for_what_a_header_merely_declares(saved: Path, outcome) -> None:
     said = refusal(rewritten(saved, huge))
     assert "its header declares" in said
     assert peak_of(saved) < 2_000_000
+    outcome("REFUSE", said.replace(str(saved.parent), "…"))
 
 
 def test_b07_what_unpacks_to_more_than_it_says_is_refused(saved: Path) -> None:

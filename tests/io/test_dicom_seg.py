@@ -441,11 +441,14 @@ def test_the_series_beside_which_it_is_put_can_still_be_read(mask: Mask, tmp_pat
     assert again.notes == ("left out: 1 SEG image",)
 
 
-def test_f09_no_slice_of_the_ct_is_written_over_by_its_segmentation(mask: Mask, tmp_path: Path) -> None:
+def test_f09_no_slice_of_the_ct_is_written_over_by_its_segmentation(
+    mask: Mask, tmp_path: Path, outcome
+) -> None:
     before = (tmp_path / "ct" / "slice_0001.dcm").read_bytes()
     with pytest.raises(OutputError, match="is the CT itself"):
         write_mask(mask, tmp_path / "ct" / "slice_0001.dcm")
     assert (tmp_path / "ct" / "slice_0001.dcm").read_bytes() == before
+    outcome("REFUSE", "… is the CT itself, which is never written over; choose another name")
 
 
 # ---- what it refuses
@@ -616,6 +619,7 @@ def test_f01_a_faulty_segmentation_is_refused_and_leaves_the_old_file(
     mask: Mask,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    outcome,
 ) -> None:
     write = dicom_seg.write_dicom_seg
 
@@ -631,11 +635,12 @@ def test_f01_a_faulty_segmentation_is_refused_and_leaves_the_old_file(
         write_mask(mask, tmp_path / "lungs.dcm")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "lungs.dcm"]
     assert (tmp_path / "lungs.dcm").read_text() == "old"
+    outcome("old file", message)
 
 
 @pytest.mark.parametrize(("fault", "message"), [("half", "not written whole"), ("full", "disk is full")])
 def test_f04_half_a_segmentation_is_refused(
-    fault: str, message: str, mask: Mask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, message: str, mask: Mask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome
 ) -> None:
     write = dicom_seg.write_dicom_seg
 
@@ -649,6 +654,7 @@ def test_f04_half_a_segmentation_is_refused(
     with pytest.raises(OutputError, match=message):
         write_mask(mask, tmp_path / "lungs.dcm")
     assert [path.name for path in tmp_path.iterdir()] == ["ct"]
+    outcome("old file", message)
 
 
 def test_a_real_series_takes_a_segmentation(real_ct: Path, tmp_path: Path) -> None:

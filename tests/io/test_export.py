@@ -110,7 +110,7 @@ def test_an_unknown_ending_is_refused(name: str, mask: Mask, tmp_path: Path) -> 
         write_mask(mask, tmp_path / name)
 
 
-def test_f09_the_ct_is_never_written_over(mask: Mask, tmp_path: Path) -> None:
+def test_f09_the_ct_is_never_written_over(mask: Mask, tmp_path: Path, outcome) -> None:
     nib.Nifti1Image(np.zeros((7, 6, 5), np.int16), np.eye(4)).to_filename(tmp_path / "CT.nii")
     (tmp_path / "link.nii").symlink_to(tmp_path / "CT.nii")
     (tmp_path / "hard.nii").hardlink_to(tmp_path / "CT.nii")
@@ -122,14 +122,16 @@ def test_f09_the_ct_is_never_written_over(mask: Mask, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="is the CT itself"):
             write_mask(one, tmp_path / name)
     assert (tmp_path / "CT.nii").read_bytes() == before
+    outcome("REFUSE", "… is the CT itself, which is never written over; choose another name")
 
 
-def test_f09_no_slice_of_the_ct_is_written_over(mask: Mask, tmp_path: Path) -> None:
+def test_f09_no_slice_of_the_ct_is_written_over(mask: Mask, tmp_path: Path, outcome) -> None:
     slice_file = tmp_path / "ct" / "slice_0001.nii"
     (tmp_path / "ct" / "slice_0001.dcm").rename(slice_file)
     volume = read_dicom(tmp_path / "ct")
     with pytest.raises(OutputError, match="is the CT itself"):
         write_mask(dataclasses.replace(mask, source=volume.source), slice_file)
+    outcome("REFUSE", "… is the CT itself, which is never written over; choose another name")
 
 
 def test_an_existing_file_is_kept_on_request(mask: Mask, tmp_path: Path) -> None:
@@ -176,6 +178,7 @@ def test_f01_f04_a_faulty_write_is_refused_and_leaves_the_old_file(
     mask: Mask,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    outcome,
 ) -> None:
     path = tmp_path / f"lungs.{ending}"
     path.write_text("old")
@@ -207,6 +210,7 @@ def test_f01_f04_a_faulty_write_is_refused_and_leaves_the_old_file(
         write_mask(dataclasses.replace(mask, array=labels), path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ct", path.name]
     assert path.read_text() == "old"
+    outcome("old file", message[fault])
 
 
 def test_a_folder_that_is_not_there_is_refused(mask: Mask, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
+from outcomes import Outcome
+from refusals import told
 
 from napari_resunet.errors import InputError
 from napari_resunet.io import sidecar
@@ -74,7 +76,8 @@ def test_a_program_that_is_not_installed_has_an_unknown_version(monkeypatch: pyt
         (json.dumps({"program": "napari-resunet"}), "format version None"),
     ],
 )
-def test_b63_another_json_is_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_b63_another_json_is_refused(text: str, message: str, tmp_path: Path, outcome: Outcome) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as refused:
         read_sidecar(tmp_path / "a.json")
+    outcome("REFUSE", told(refused))

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from outcomes import Outcome
+from refusals import told
 
 from napari_resunet.errors import InputError, SpacingUnknownError
 from napari_resunet.geometry import Geometry
+from napari_resunet.io import tiff_pages
+from napari_resunet.io.orientation import is_assumed
 from napari_resunet.io.tiff import read_tiff, read_tiff_mask, write_tiff
 from napari_resunet.io.tiff_pages import count_pages
 from napari_resunet.io.tiff_spacing import (
@@ -70,7 +74,7 @@ def test_a_file_cropped_or_rescaled_elsewhere_loses_its_place_aloud(
         metadata={"axes": "ZYX", "spacing": z, "unit": "mm", "Info": info},
     )
     read = read_tiff(tmp_path / "changed.tif")
-    assert "cropped or rescaled" in read.notes[-1]
+    assert "cropped or rescaled" in read.notes[-2]
     assert read.geometry.spacing_mm == pytest.approx(spacing)
 
 
@@ -89,7 +93,7 @@ def test_imagej_units_become_mm(unit: str, mm: float, tmp_path: Path) -> None:
     assert read.geometry.spacing_mm == pytest.approx(SPACING, rel=1e-5)
     np.testing.assert_array_equal(read.array, HU)
     assert read.array.dtype == np.int16
-    assert any("taken as axial" in note for note in read.notes)
+    assert is_assumed(read.notes)
 
 
 def test_ome_units_become_mm(tmp_path: Path) -> None:
@@ -120,51 +124,62 @@ def test_a_calibration_that_is_not_a_line_is_not_applied(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("metadata", [{}, {"spacing": 2.5}, {"unit": "mm"}, {"spacing": 0, "unit": "mm"}])
-def test_b52_without_a_spacing_it_is_asked_for(metadata: dict[str, Any], tmp_path: Path) -> None:
+def test_b52_without_a_spacing_it_is_asked_for(
+    metadata: dict[str, Any], tmp_path: Path, outcome: Outcome
+) -> None:
     tifffile.imwrite(
         tmp_path / "ct.tif", HU.astype(np.float32), imagej=True, metadata={"axes": "ZYX", **metadata}
     )
-    with pytest.raises(SpacingUnknownError, match=r"ct\.tif does not say .*--spacing Z,Y,X or spacing_mm="):
+    with pytest.raises(
+        SpacingUnknownError, match=r"ct\.tif does not say .*--spacing Z,Y,X or spacing_mm="
+    ) as refused:
         read_tiff(tmp_path / "ct.tif")
+    outcome("ASK", told(refused))
     assert read_tiff(tmp_path / "ct.tif", spacing_mm=(3, 2, 1)).geometry.spacing_mm == (3, 2, 1)
 
 
 @pytest.mark.parametrize(("axes", "called"), [("ZYX", None), ("TYX", "time points"), ("CYX", "channels")])
 def test_b52_pages_that_are_not_called_slices_are_noted(
-    axes: str, called: str | None, tmp_path: Path
+    axes: str, called: str | None, tmp_path: Path, outcome: Outcome
 ) -> None:
     tifffile.imwrite(tmp_path / "ct.tif", HU.astype(np.float32), imagej=True, metadata={"axes": axes})
     notes = " ".join(read_tiff(tmp_path / "ct.tif", spacing_mm=SPACING).notes)
     assert f"5 {called} of the file are taken as slices" in notes if called else "pages" not in notes
+    outcome("NOTE", notes)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32", "float16"])
 @pytest.mark.parametrize(
     "options", [{}, {"compression": "zlib"}, {"bigtiff": True}, {"byteorder": ">"}, {"metadata": None}]
 )
-def test_b23_b54_every_kind_of_stack_is_read(dtype: str, options: dict[str, Any], tmp_path: Path) -> None:
+def test_b23_b54_every_kind_of_stack_is_read(
+    dtype: str, options: dict[str, Any], tmp_path: Path, outcome: Outcome
+) -> None:
     values = np.arange(210).reshape(5, 6, 7).astype(dtype)
     tifffile.imwrite(tmp_path / "ct.tif", values, photometric="minisblack", **options)
     read = read_tiff(tmp_path / "ct.tif", spacing_mm=SPACING)
     np.testing.assert_array_equal(read.array, values)
     assert any(f"stored as {dtype}" in note for note in read.notes) == (dtype != "int16")
+    outcome("OK", dtype)
 
 
 @pytest.mark.parametrize(
     "options", [{"photometric": "rgb"}, {"photometric": "minisblack", "planarconfig": "contig"}]
 )
-def test_b53_colour_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+def test_b53_colour_is_refused(options: dict[str, Any], tmp_path: Path, outcome: Outcome) -> None:
     tifffile.imwrite(tmp_path / "ct.tif", np.zeros((6, 7, 3), np.uint8), **options)
-    with pytest.raises(InputError, match="is in colour"):
+    with pytest.raises(InputError, match="is in colour") as refused:
         read_tiff(tmp_path / "ct.tif", spacing_mm=SPACING)
+    outcome("REFUSE", told(refused))
 
 
-def test_b53_several_images_are_refused(tmp_path: Path) -> None:
+def test_b53_several_images_are_refused(tmp_path: Path, outcome: Outcome) -> None:
     with tifffile.TiffWriter(tmp_path / "ct.tif") as writer:
         writer.write(HU)
         writer.write(HU[:, :3])
-    with pytest.raises(InputError, match="holds 2 separate images"):
+    with pytest.raises(InputError, match="holds 2 separate images") as refused:
         read_tiff(tmp_path / "ct.tif", spacing_mm=SPACING)
+    outcome("REFUSE", told(refused))
 
 
 def test_a_stack_of_stacks_is_refused(tmp_path: Path) -> None:
@@ -179,39 +194,45 @@ def test_a_stack_of_stacks_is_refused(tmp_path: Path) -> None:
     "options", [{}, {"compression": "zlib"}, {"bigtiff": True}, {"metadata": None}, {"ome": True}]
 )
 @pytest.mark.parametrize("keep", [0.5, 0.85])
-def test_b49_a_truncated_stack_is_refused(options: dict[str, Any], keep: float, tmp_path: Path) -> None:
+def test_b49_a_truncated_stack_is_refused(
+    options: dict[str, Any], keep: float, tmp_path: Path, outcome: Outcome
+) -> None:
     path = tmp_path / "ct.tif"
     stack = np.random.default_rng(0).integers(-1000, 1000, (9, 40, 40)).astype(np.int16)
     tifffile.imwrite(path, stack, **options)
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(InputError, match=r"truncated|damaged"):
+    with pytest.raises(InputError, match=r"truncated|damaged") as refused:
         read_tiff(path, spacing_mm=SPACING)
+    outcome("REFUSE", told(refused))
 
 
-def test_b49_fewer_pages_than_imagej_declares_are_refused(tmp_path: Path) -> None:
+def test_b49_fewer_pages_than_imagej_declares_are_refused(tmp_path: Path, outcome: Outcome) -> None:
     path = tmp_path / "ct.tif"
     tifffile.imwrite(path, HU.astype(np.float32), imagej=True, metadata={"axes": "ZYX"})
     content = path.read_bytes()
     path.write_bytes(content.replace(b"images=5\nslices=5", b"images=9\nslices=9"))
-    with pytest.raises(InputError, match="5 of the 9 pages it declares are there"):
+    with pytest.raises(InputError, match="5 of the 9 pages it declares are there") as refused:
         read_tiff(path, spacing_mm=SPACING)
+    outcome("REFUSE", told(refused))
 
 
-def test_b49_fewer_pages_than_the_shape_declares_are_refused(tmp_path: Path) -> None:
+def test_b49_fewer_pages_than_the_shape_declares_are_refused(tmp_path: Path, outcome: Outcome) -> None:
     path = tmp_path / "ct.tif"
     tifffile.imwrite(path, HU)
     path.write_bytes(path.read_bytes().replace(b'"shape": [5,', b'"shape": [9,'))
-    with pytest.raises(InputError, match="5 of the 9 pages it declares are there"):
+    with pytest.raises(InputError, match="5 of the 9 pages it declares are there") as refused:
         read_tiff(path, spacing_mm=SPACING)
+    outcome("REFUSE", told(refused))
 
 
-def test_b49_fewer_pages_than_ome_declares_are_refused(tmp_path: Path) -> None:
+def test_b49_fewer_pages_than_ome_declares_are_refused(tmp_path: Path, outcome: Outcome) -> None:
     path = tmp_path / "ct.ome.tif"
     tifffile.imwrite(path, HU, metadata={"axes": "ZYX"})
     path.write_bytes(path.read_bytes().replace(b'SizeZ="5"', b'SizeZ="9"'))
-    with pytest.raises(InputError, match=r"of the 9 pages it declares are there|holds 0 separate"):
+    with pytest.raises(InputError, match=r"of the 9 pages it declares are there|holds 0 separate") as refused:
         read_tiff(path, spacing_mm=SPACING)
+    outcome("REFUSE", told(refused))
 
 
 @pytest.mark.parametrize("keep", [1.0, 0.7])
@@ -245,11 +266,12 @@ def test_a_large_imagej_stack_hangs_on_one_page_and_must_be_whole(keep: float, t
         read_tiff(path, spacing_mm=SPACING)
 
 
-def test_b50_pages_in_a_circle_are_refused(tmp_path: Path) -> None:
+def test_b50_pages_in_a_circle_are_refused(tmp_path: Path, outcome: Outcome) -> None:
     path = tmp_path / "ct.tif"
     path.write_bytes(struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<HI", 0, 8))
-    with pytest.raises(InputError, match="does not end"):
+    with pytest.raises(InputError, match="does not end") as refused:
         read_tiff(path)
+    outcome("REFUSE", told(refused))
 
 
 @pytest.mark.parametrize(
@@ -267,14 +289,15 @@ def test_a_broken_chain_of_pages_is_refused(content: bytes, message: str, tmp_pa
         count_pages(tmp_path / "ct.tif")
 
 
-def test_b51_a_stack_that_declares_too_much_is_refused(tmp_path: Path) -> None:
+def test_b51_a_stack_that_declares_too_much_is_refused(tmp_path: Path, outcome: Outcome) -> None:
     path = tmp_path / "ct.tif"
     tifffile.imwrite(path, np.zeros((6, 7), np.int16), compression="zlib", metadata=None)
     with tifffile.TiffFile(path, mode="r+b") as tif:
         for name in ("ImageLength", "ImageWidth", "RowsPerStrip"):
             tif.pages[0].tags[name].overwrite(60000)
-    with pytest.raises(InputError, match="declares 7,200,000,000 bytes"):
+    with pytest.raises(InputError, match="declares 7,200,000,000 bytes") as refused:
         read_tiff(path, spacing_mm=SPACING)
+    outcome("REFUSE", told(refused))
 
 
 def test_units_that_are_none_are_none() -> None:
@@ -293,3 +316,98 @@ def test_ome_without_sizes_has_none(xml: str) -> None:
 )
 def test_another_info_text_is_no_place(text: str) -> None:
     assert place_from_text(text) is None
+
+
+@pytest.mark.parametrize("orientation", [None, "IPL", "AIL", "ras"])
+def test_b31_a_bare_stack_lies_as_the_user_says(
+    orientation: str | None, tmp_path: Path, outcome: Outcome
+) -> None:
+    tifffile.imwrite(tmp_path / "ct.tif", HU)
+    read = read_tiff(tmp_path / "ct.tif", spacing_mm=SPACING, orientation=orientation)
+    assert read.geometry.axis_codes == (orientation or "SPL").upper()
+    assert read.geometry.spacing_mm == SPACING
+    assert is_assumed(read.notes) == (orientation is None)
+    outcome("NOTE" if orientation else "ASK", read.notes[-1])
+
+
+def test_b31_a_stack_that_was_cropped_elsewhere_lies_as_the_user_says(tmp_path: Path) -> None:
+    write_tiff(
+        np.ones((5, 6, 7), np.uint8), Geometry.from_spacing((5, 6, 7), SPACING, "IPL"), tmp_path / "m.tif"
+    )
+    with tifffile.TiffFile(tmp_path / "m.tif") as tif:
+        info = tif.imagej_metadata["Info"]
+    metadata = {"axes": "ZYX", "spacing": 2.5, "unit": "mm", "Info": info}
+    resolution = (1 / 0.7, 1 / 0.8)
+    tifffile.imwrite(
+        tmp_path / "cut.tif",
+        np.ones((4, 6, 7), np.uint8),
+        imagej=True,
+        resolution=resolution,
+        metadata=metadata,
+    )
+    assert (
+        read_tiff(tmp_path / "m.tif", orientation="SPL").geometry.axis_codes == "IPL"
+    )  # refused by `read_volume`
+    assert read_tiff(tmp_path / "cut.tif", orientation="IPL").geometry.axis_codes == "IPL"
+
+
+@pytest.mark.parametrize(
+    "tag", ["BitsPerSample", "RowsPerStrip", "ImageWidth", "StripByteCounts", "Compression"]
+)
+@pytest.mark.parametrize("value", [0, 7, 65535])
+def test_b49_a_tag_that_makes_no_sense_is_refused_or_changes_nothing(
+    tag: str, value: int, tmp_path: Path, outcome: Outcome
+) -> None:
+    path = tmp_path / "ct.tif"
+    tifffile.imwrite(path, HU, metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        for page in tif.pages:
+            page.tags[tag].overwrite(value)
+    try:
+        np.testing.assert_array_equal(read_tiff(path, spacing_mm=SPACING).array, HU)
+    except InputError as error:
+        outcome("REFUSE", str(error).replace(str(path), path.name))
+
+
+def test_b49_packed_pixels_that_are_damaged_are_refused(tmp_path: Path, outcome: Outcome) -> None:
+    path = tmp_path / "ct.tif"
+    tifffile.imwrite(path, HU, compression="zlib", metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        start = tif.pages[2].dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    content[start : start + 2] = b"??"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is damaged or not readable as TIFF") as refused:
+        read_tiff(path, spacing_mm=SPACING)
+    outcome("REFUSE", told(refused))
+
+
+def test_b50_a_page_beyond_what_a_file_can_hold_is_refused(tmp_path: Path, outcome: Outcome) -> None:
+    path = tmp_path / "ct.tif"
+    path.write_bytes(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 2**64 - 1))
+    with pytest.raises(InputError, match="truncated or damaged") as refused:
+        count_pages(path)
+    outcome("REFUSE", told(refused))
+
+
+def test_b50_more_pages_than_can_be_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    monkeypatch.setattr(tiff_pages, "_MOST_PAGES", 100)
+    path = tmp_path / "ct.tif"
+    chain = b"".join(struct.pack("<HI", 0, 8 + 6 * (i + 1)) for i in range(200))
+    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8) + chain)
+    with pytest.raises(InputError, match="does not end") as refused:
+        count_pages(path)
+    outcome("REFUSE", told(refused))
+
+
+def test_b54_a_bigtiff_that_declares_more_than_it_holds_is_refused(tmp_path: Path, outcome: Outcome) -> None:
+    path = tmp_path / "ct.tif"
+    tifffile.imwrite(path, HU[:1], bigtiff=True, metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        for name in ("ImageLength", "ImageWidth", "RowsPerStrip"):
+            tif.pages[0].tags[name].overwrite(50_000)
+    with pytest.raises(InputError, match="declares 5,000,000,000 bytes") as refused:
+        read_tiff(path, spacing_mm=SPACING)
+    outcome("REFUSE", told(refused))
