@@ -27,11 +27,18 @@ class Asked:
         Goes on with the answer: `InputAnswers`, or the path of a CT that is missing.
     answers : InputAnswers
         What the user has said already.
+    kinds : tuple of types
+        Of the errors that `take` can be given an answer to.
     """
 
     error: ResUNetError
     take: Callable[[Any], None]
     answers: InputAnswers = field(default_factory=InputAnswers)
+    kinds: tuple[type[ResUNetError], ...] = ANSWERABLE
+
+    @property
+    def can_be_answered(self) -> bool:
+        return isinstance(self.error, self.kinds)
 
 
 def without_options(error: Exception | str) -> str:

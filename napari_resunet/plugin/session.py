@@ -1,6 +1,7 @@
 """What the window does: opens a CT, runs the network, follows threshold and brush, exports.
 
-It holds the one open case and its layers. Panels call it and listen to it; they keep no state of their own.
+It holds the one open case and its layers; `opening` reads files for it, and `hand` takes in what is painted. Panels
+call it and listen to it; they keep no state of their own.
 """
 
 from __future__ import annotations
@@ -20,28 +21,27 @@ from napari.layers import Image, Labels, Layer
 from psygnal import Signal, SignalGroup
 
 from napari_resunet.case import Case
-from napari_resunet.editing.history import Step
 from napari_resunet.editing.journal import Abandoned
 from napari_resunet.errors import InputError, ResUNetError
 from napari_resunet.io.case_file import write_case
 from napari_resunet.io.export import PROBABILITY_ENDINGS
 from napari_resunet.io.files import Receipt, write_mask, write_probability
-from napari_resunet.plugin.asked import ANSWERABLE, Asked
+from napari_resunet.plugin.asked import Asked
 from napari_resunet.plugin.correcting import Correcting
+from napari_resunet.plugin.hand import Hand
 from napari_resunet.plugin.jobs import Generator, Job
 from napari_resunet.plugin.layers import (
     KEY,
     RECORD,
     ct_layer_data,
-    geometry_of,
-    laid_anew,
     mask_layer,
     probability_layer,
     shows,
     volume_of,
 )
-from napari_resunet.plugin.lazy import Loaded, is_lazy, loading, said_of_failed
-from napari_resunet.plugin.work import cleaning, predicting, reading, reading_case, recovering
+from napari_resunet.plugin.lazy import Loaded, is_lazy, said_of_failed
+from napari_resunet.plugin.opening import Opening
+from napari_resunet.plugin.work import cleaning, predicting
 from napari_resunet.preflight import Check, preflight
 from napari_resunet.record import CaseRecord, CtReference
 from napari_resunet.settings import KEEP_EDITS, KEEP_TICKED, InputAnswers, PredictSettings, RunSettings
@@ -95,15 +95,12 @@ class Session:
         self._error: Exception | None = None
         self._cleaning: Job | None = None
         self._clean_again = False
-        self._reading = ""  # the name of the file that is being read
-        self._again: Callable[[Any], None] | None = None
-        self._said = InputAnswers()
-        self._is_closed = self._is_drawing = False
+        self._is_closed = False
         self._started = 0.0
         self._run_notes: tuple[str, ...] = ()
-        self._hand_version = 0
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
+        self.opening, self.hand = Opening(self), Hand(self)
         self.correcting = Correcting(self)
         self._adopt_one_of(viewer.layers)
 
@@ -111,64 +108,20 @@ class Session:
 
     def open(self, path: Path, answers: InputAnswers | None = None) -> None:
         """Read a CT beside the window and show it; what its file leaves open is asked."""
-        answers = answers or InputAnswers()
-        self._read(reading, path, answers, name=path.name, again=partial(self.open, path), said=answers)
+        self.opening.open(path, answers or InputAnswers())
 
     def open_case(self, path: Path, ct: Path | None = None) -> None:
         """Read a case file and its CT beside the window and show them; the CT lies beside the file, or is given."""
-        self._read(reading_case, path, ct, name=path.name, again=partial(self.open_case, path))
+        self.opening.open_case(path, ct)
 
     def recover(self, found: Abandoned) -> None:
         """Go on where a crash ended, with the CT of that time."""
-        known = next((case for case in self.cases if case.reference.sha256 == found.ct_sha256), None)
-        volume = None if known is None else known.volume
-        self._read(
-            recovering,
-            found,
-            volume,
-            name=found.ct_name,
-            on_value=partial(self._show_recovered, found),
-            then=partial(self._tell_what_is_lost, found),
-        )
-
-    def _show_recovered(self, found: Abandoned, work: tuple[Volume, CaseRecord]) -> None:
-        volume, record = work
-        if self.show_ct(volume, record, is_in_file=False):
-            self.events.recovered.emit(found)
-
-    def _tell_what_is_lost(self, found: Abandoned) -> None:
-        if found.lost:
-            self.events.ran.emit("; ".join(found.lost))
+        self.opening.recover(found)
 
     @property
     def cases(self) -> list[Case]:
         """Every case that was open in this viewer: its CT is still there, or work on it is in no file."""
         return [*self._cases.values(), *self._without_layer]
-
-    def _read(
-        self,
-        generator: Generator,
-        *arguments: Any,
-        name: str,
-        on_value: Callable[[Any], None] | None = None,
-        then: Callable[[], None] | None = None,
-        again: Callable[[Any], None] | None = None,
-        said: InputAnswers | None = None,
-    ) -> None:
-        """Read a file beside the window; `again` reads it once more with an answer, added to what is `said`."""
-        if self._is_busy():
-            return
-        self._reading, self._again, self._said = name, again, said or InputAnswers()
-        ears = {"on_value": on_value or self._show, "on_progress": self._note_reading}
-        self._start(generator, *arguments, **ears, then=then, label=f"reading {name}")
-        self.events.reading.emit(f"reading {name} …", 0, 0)
-
-    def _note_reading(self, of_files: bool, done: int, total: int) -> None:
-        what = "files looked at" if of_files else "slices read"
-        self.events.reading.emit(f"{self._reading}: {done} of {total} {what}", done, total)
-
-    def _show(self, found: tuple[Volume, CaseRecord | None]) -> None:
-        self.show_ct(*found)
 
     def show_ct(
         self,
@@ -210,23 +163,18 @@ class Session:
         try:
             case = self._known_case(layer)
             if case is None and is_lazy(layer.data):
-                self._load(layer, answers)
+                self.opening.open_lazy(layer, answers or InputAnswers())
                 return
             case = case or Case(volume_of(layer, answers))
         except ResUNetError as error:
-            self._ask_or_fail(error, partial(self.choose, layer), answers or InputAnswers())
+            ask = partial(Asked, take=partial(self.choose, layer), answers=answers or InputAnswers())
+            self.opening.ask_or_fail(error, ask)
             return
         self._open_as(layer, case)
 
-    def _load(self, layer: Layer, answers: InputAnswers | None) -> None:
-        """Read a layer beside the window whose slices are computed when they are looked at, and open it."""
-        geometry_of(layer, answers or InputAnswers())  # asks what is to be asked before it takes its time
-        take = partial(self._open_loaded, layer, layer.data, answers)
-        self._read(loading, layer.data, layer.name, name=layer.name, on_value=take)
-
-    def _open_loaded(self, layer: Layer, data: Any, answers: InputAnswers | None, loaded: Loaded) -> None:
-        if layer in self.viewer.layers and layer.data is data:  # nobody took it away meanwhile
-            self._open_as(layer, Case(volume_of(layer, answers, loaded=loaded)))
+    def open_layer(self, layer: Layer, answers: InputAnswers, *, loaded: Loaded) -> None:
+        """Make a lazy layer the open CT, whose slices were read meanwhile."""
+        self._open_as(layer, Case(volume_of(layer, answers, loaded=loaded)))
 
     def _open_as(self, layer: Layer, case: Case) -> None:
         if layer.metadata.get(KEY) is None and not case.volume.geometry.to_axial.is_identity:
@@ -239,7 +187,8 @@ class Session:
         self._let_go()
         self._cases[layer] = self.case = case
         self._data[layer] = layer.data
-        self.ct_layer, self._hand_version = layer, case.hand_version
+        self.ct_layer = layer
+        self.hand.begin(case)
         for found in self.viewer.layers:
             if shows(found, case):
                 self._take_result_layer(found)
@@ -294,18 +243,9 @@ class Session:
 
         What was painted on it stays with its layers, which go if there is none.
         """
-        if self.case is None:
-            return
-        volume = self.case.volume
-        take = partial(self._show_instead, self.case)
-        if volume.source is None:  # it came from a layer
-            take((laid_anew(volume, answers), None))
-            return
-        path = volume.source.path
-        again = self.answer_place
-        self._read(reading, path, answers, name=path.name, on_value=take, again=again, said=answers)
+        self.opening.open_anew(answers)
 
-    def _show_instead(self, case: Case, found: tuple[Volume, CaseRecord | None]) -> None:
+    def show_instead(self, case: Case, found: tuple[Volume, CaseRecord | None]) -> None:
         """Show a CT that is read anew; the layers of before go, unless there is work on them or they are not ours."""
         old = [layer for layer in self.viewer.layers if layer is self.ct_layer or shows(layer, case)]
         name = None if self.ct_layer is None else self.ct_layer.name
@@ -329,13 +269,17 @@ class Session:
     # ---- the run
 
     @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    @property
     def is_running(self) -> bool:
         return self._job is not None
 
     @property
     def is_reading(self) -> bool:
         """Whether a file is being read."""
-        return bool(self._reading)
+        return self.opening.is_reading
 
     @property
     def is_idle(self) -> bool:
@@ -357,7 +301,7 @@ class Session:
         if self.case is None:
             self.events.failed.emit(InputError("there is no CT yet: open one first"))
             return
-        if self._is_busy():
+        if self.is_busy():
             return
         self.sync()
         self.show_layers()
@@ -373,7 +317,7 @@ class Session:
         self._started, self._run_notes = monotonic(), ()
         # the answers are meant for this case: should another be open by then, they are thrown away
         on_value, then = partial(self._on_prediction, case, edits), partial(self._after_run, case)
-        self._start(predicting, *work, on_value=on_value, then=then, label="finding lungs")
+        self.start(predicting, *work, on_value=on_value, then=then, label="finding lungs")
 
     def cancel(self) -> None:
         """Stop after the slices that are being worked on; finished slices stay. A file being read is not opened."""
@@ -491,30 +435,12 @@ class Session:
 
     def sync(self) -> None:
         """Take in what was painted, also by those who gave the layer another array."""
-        if self.case is None or self.mask_layer is None:
-            return
-        shown = np.asarray(self.mask_layer.data)
-        if shown.shape != self.case.mask.shape:
-            self._set_aside(shown)
-        else:
-            self.case.take_shown(shown)
-        if self.mask_layer.data is not self.case.mask:
-            self.mask_layer.data = self.case.mask
-        self._tell_of_hand(self.case)
+        self.hand.sync()
 
-    def _tell_of_hand(self, case: Case) -> None:
-        if all(case is not known for known in self.cases):  # its CT was deleted, its mask was not
+    def keep(self, case: Case) -> None:
+        """Keep a case with its work, also where its CT was deleted and its mask was not."""
+        if all(case is not known for known in self.cases):
             self._without_layer.append(case)
-        if case is not self.case:
-            self.events.hand.emit()
-        elif case.hand_version != self._hand_version:
-            self._hand_version = case.hand_version
-            self.events.hand.emit()
-
-    def _set_aside(self, shown: npt.NDArray[Any]) -> None:
-        self.viewer.add_labels(shown.copy(), name=f"{self.mask_layer.name} of another size")
-        said = "the mask layer was given another size than its CT: that array is now a layer of its own"
-        self.events.failed.emit(InputError(f"{said}, and the mask is back as it was"))
 
     # ---- the files
 
@@ -620,26 +546,9 @@ class Session:
     def _take_result_layer(self, layer: Layer) -> None:
         if isinstance(layer, Labels):
             self.mask_layer = layer
-            layer.events.paint.connect(self._on_stroke)
-            layer.events.labels_update.connect(self._on_drawn)
-            layer.events.set_data.connect(self._on_painted)
-            # napari does not tell an undo from a stroke, and what it brings back may be older than the threshold
-            layer.undo = partial(self._step, type(layer).undo, layer, "undo")
-            layer.redo = partial(self._step, type(layer).redo, layer, "redo")
+            self.hand.listen_to(layer)
         else:
             self.probability_layer = layer
-
-    def _step(self, step: Callable[[Labels], None], layer: Labels, how: Step) -> None:
-        if layer is self.mask_layer:
-            self.sync()
-        case = layer.metadata.get(KEY)
-        if self._is_closed or not isinstance(case, Case) or layer.data is not case.mask:
-            step(layer)
-            return
-        with layer.events.blocker_all():  # who listens would look at a mask that is blank
-            case.step(how, partial(step, layer))
-        layer.refresh(extent=False)
-        self._tell_of_hand(case)
 
     def _on_probability(self, _first: int, _last: int) -> None:
         if self.probability_layer is not None:
@@ -649,26 +558,6 @@ class Session:
         if self.mask_layer is not None:
             self.mask_layer.refresh(extent=False, thumbnail=False)
         self.events.mask.emit()
-
-    def _on_stroke(self, event: Any) -> None:
-        layer, case = event.source, event.source.metadata.get(KEY)
-        if isinstance(case, Case) and (layer is self.mask_layer or layer.data is case.mask):
-            case.begin_step()
-            before = case.hand_version
-            if layer is self.mask_layer:
-                self.sync()  # takes in another array, too
-            case.absorb_edits()  # at once: each stroke is a change of its own
-            self._is_drawing = case.hand_version == before
-            self._tell_of_hand(case)
-        self.events.painted.emit()
-
-    def _on_drawn(self) -> None:
-        if self._is_drawing:  # napari tells of a polygon before it has changed the data
-            self._is_drawing = False
-            self.sync()
-
-    def _on_painted(self) -> None:
-        self.events.painted.emit()
 
     def _on_layer_inserted(self, event: Any) -> None:
         self._adopt_one_of([event.value])
@@ -702,12 +591,13 @@ class Session:
             self._without_layer.append(case)
         self.events.layers.emit()
 
-    def _is_busy(self) -> bool:
+    def is_busy(self) -> bool:
+        """Return whether a job is at work, and tell so if it is."""
         if self.is_running:
             self.events.failed.emit(InputError("the last job is still at work: wait for it, or cancel it"))
         return self.is_running
 
-    def _start(
+    def start(
         self,
         generator: Generator,
         *arguments: Any,
@@ -715,6 +605,7 @@ class Session:
         label: str,
         **ears: Callable[..., None],
     ) -> None:
+        """Start a job; `then` is called when it has ended."""
         self._then = then
         ears |= {"on_error": self._note_error, "on_end": self._on_job_end}
         self._job = Job(generator, *arguments, **ears, label=label)
@@ -729,19 +620,13 @@ class Session:
 
     def _on_job_end(self) -> None:
         self._job, then, self._then = None, self._then, None
-        again, self._again, self._reading = self._again, None, ""
+        ask = self.opening.end()
         error, self._error = self._error, None
         self.events.running.emit(False)
         if then is not None:
             then()
         if error is not None:
-            self._ask_or_fail(error, again, self._said)
-
-    def _ask_or_fail(self, error: Exception, again: Callable[[Any], None] | None, said: InputAnswers) -> None:
-        if again is not None and isinstance(error, ANSWERABLE):
-            self.events.asks.emit(Asked(error, again, said))
-        else:
-            self.events.failed.emit(error)
+            self.opening.ask_or_fail(error, ask)
 
 
 def _map_beside(path: Path) -> Path:

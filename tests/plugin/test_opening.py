@@ -115,6 +115,20 @@ def test_a_case_remembers_the_answers_and_opens_without_asking(
     other.close()
 
 
+def test_a_case_whose_folder_holds_another_series_by_now_is_refused(
+    session, user, qtbot, two_series: Path, chest, tmp_path: Path
+) -> None:
+    write_ct_series(chest.volume, tmp_path / "later")
+    opened(qtbot, session, tmp_path / "later")
+    assert session.save_case(tmp_path / "case.nru")
+    for path in two_series.iterdir():
+        path.rename(tmp_path / "later" / f"other_{path.name}")
+    session.open_case(tmp_path / "case.nru")
+    qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
+    assert not user.asked  # the answer would be for a CT, not for a case
+    assert isinstance(user.errors[0], SeriesChoiceError)
+
+
 def test_a_volume_of_several_in_a_nifti_is_chosen(session, user, qtbot, tmp_path: Path) -> None:
     data = np.full((40, 40, 6, 3), -1000, dtype=np.int16) + np.arange(3, dtype=np.int16)
     nib.save(nib.Nifti1Image(data, np.diag([0.8, 0.8, 5, 1])), tmp_path / "ct.nii.gz")

@@ -384,6 +384,17 @@ def test_a_mask_layer_given_another_array_is_taken_in(session, qtbot, chest) -> 
     assert session.mask_layer.data is session.case.mask
 
 
+def test_what_was_given_to_a_mask_layer_just_before_it_was_deleted_is_not_lost(session, qtbot, chest) -> None:
+    session.show_ct(chest.volume)
+    run(session, qtbot)
+    changed = session.mask_layer.data.copy()
+    changed[5, 2:8, 2:8] = 1
+    session.mask_layer.data = changed
+    session.viewer.layers.remove(session.mask_layer)
+    session.show_layers()
+    assert session.mask_layer.data[5, 2:8, 2:8].all()
+
+
 def test_a_mask_layer_of_another_size_is_put_back_and_what_it_held_is_kept(
     session, heard, qtbot, chest
 ) -> None:
