@@ -80,6 +80,17 @@ def test_clean_keeps_the_lungs_and_fills_them() -> None:
     np.testing.assert_array_equal(clean(mask), wanted)
 
 
+def test_clean_leaves_a_ring_on_one_of_several_slices_open() -> None:
+    ring = drawn(".... .... ....", "###. #.#. ###.", ".... .... ....")
+    np.testing.assert_array_equal(clean(ring), ring)
+
+
+@given(masks)
+def test_clean_gives_what_the_whole_volume_gives(mask: Bools) -> None:
+    least_part = 0.02 if len(mask) == 1 else 0.1
+    np.testing.assert_array_equal(clean(mask), fill_holes(keep_large(mask, least_part=least_part)))
+
+
 @pytest.mark.parametrize(("slices", "least"), [(2, 100), (1, 10)])
 def test_the_second_lung_may_be_a_tenth_of_the_first_and_on_one_slice_a_fiftieth(
     slices: int, least: int
