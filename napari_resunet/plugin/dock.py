@@ -32,6 +32,7 @@ from napari_resunet.plugin.panels.view import ViewPanel
 from napari_resunet.plugin.questions import ask, ask_place
 from napari_resunet.plugin.section import Section
 from napari_resunet.plugin.session import Session
+from napari_resunet.plugin.warm_up import warm_up
 from napari_resunet.settings import InputAnswers
 
 
@@ -67,6 +68,8 @@ class LungSegmentation(QScrollArea):
         self.recover = RecoverPanel(self.session, journal_root(), confirm=dialogs.confirm)
         self._lay_out()
         self._watch_window()
+        for opened in (self.session.events.reading, self.session.events.case):
+            opened.connect(warm_up)
         self.session.events.asks.connect(self._ask)
         self.session.events.failed.connect(self._show_error)
         QApplication.instance().aboutToQuit.connect(self.session.close)

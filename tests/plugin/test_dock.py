@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog
 
 import napari_resunet as nru
 from napari_resunet.io.dicom_series import write_ct_series
-from napari_resunet.plugin import launch
+from napari_resunet.plugin import launch, warm_up
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.plugin.layers import ct_layer_data
 from napari_resunet.plugin.panels.segment import IN_VIEW, OTHER_FILE, RANGE
@@ -274,3 +276,17 @@ def test_a_tool_shows_only_the_settings_it_goes_by(opened) -> None:
 def test_the_review_of_nothing_says_what_to_do(opened) -> None:
     opened.review.next.native.click()
     assert opened.review.place.value.startswith("Run the network first")
+
+
+def test_the_networks_code_comes_in_with_the_first_ct_and_not_with_the_widget(
+    make_napari_viewer, chest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported, done = [], Event()
+    monkeypatch.setattr(warm_up, "import_module", lambda name: (imported.append(name), done.set()))
+    monkeypatch.delitem(sys.modules, "napari_resunet.inference.predict", raising=False)
+    dock = launch.show_widget(make_napari_viewer())
+    assert not imported
+    dock.session.show_ct(chest.volume)
+    assert done.wait(10)
+    assert imported[0] == "napari_resunet.inference.predict"
+    dock.session.close()
