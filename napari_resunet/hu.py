@@ -34,11 +34,14 @@ class HuFinding:
         ``"note"``: they can be used; ``"ask"``: the user has to say what they are; ``"refuse"``: they cannot be used.
     text : str
         What was found and what to do, in plain words.
+    hu_offset : float, optional
+        What would have to be added to every value so that it looks like HU.
     """
 
     subject: str
     level: str
     text: str
+    hu_offset: float | None = None
 
 
 def judge_hu(array: npt.NDArray[Any]) -> tuple[HuFinding, ...]:
@@ -108,7 +111,8 @@ def _airless(low: float, high: float) -> HuFinding:
     found = f"values run from {low:g} to {high:g} and none is as low as air (-1000 HU)"
     if high > 1200:
         text = f"{found}: they look like HU + 1024; give a HU offset of -1024 (--hu-offset), or 0 if they are right"
-    elif low >= 0 and high <= 255:
+        return HuFinding("HU", "ask", text, hu_offset=-1024)
+    if low >= 0 and high <= 255:
         text = (
             f"{found}: they are not HU but grey values of a picture; export the CT again in HU, or give a HU "
             "offset of 0 (--hu-offset) to use them as they are"

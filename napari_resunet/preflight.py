@@ -33,12 +33,15 @@ class Check:
         What was found and, if need be, what to do.
     answers : tuple of str
         The fields of `InputAnswers` with which the user can answer.
+    hu_offset : float, optional
+        The answer that is most likely right, where it is one to ``"hu_offset"``.
     """
 
     name: str
     level: str
     text: str
     answers: tuple[str, ...] = ()
+    hu_offset: float | None = None
 
 
 def preflight(volume: Volume) -> tuple[Check, ...]:
@@ -127,9 +130,8 @@ def _values(volume: Volume) -> list[Check]:
 
 
 def _as_check(finding: HuFinding) -> Check:
-    return Check(
-        finding.subject, finding.level, finding.text, ("hu_offset",) if finding.level == "ask" else ()
-    )
+    answers = ("hu_offset",) if finding.level == "ask" else ()
+    return Check(finding.subject, finding.level, finding.text, answers, finding.hu_offset)
 
 
 def _coverage(volume: Volume, geometry: Geometry) -> Check:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_resunet.errors import GeometryError, InputError
 from napari_resunet.geometry import Geometry
+from napari_resunet.hu import judge_hu
 from napari_resunet.settings import InputAnswers
 
 
@@ -89,16 +90,18 @@ class Volume:
     def with_hu_offset(self, offset: float) -> Volume:
         """Return this volume with `offset` added to every value, which is then HU by the user's word."""
         answers = replace(self.answers, hu_offset=(self.answers.hu_offset or 0) + offset)
+        asked = {finding.text for finding in judge_hu(self.array) if finding.level == "ask"}
+        notes = tuple(note for note in self.notes if note not in asked)  # what was asked is answered now
         if not offset:
             note = "the values are HU by the user's word"
-            return replace(self, hu_confirmed=True, notes=(*self.notes, note), answers=answers)
+            return replace(self, hu_confirmed=True, notes=(*notes, note), answers=answers)
         shifted = self.array.astype(np.float32) + np.float32(offset)  # exact for whole numbers of this size
         limits = np.iinfo(np.int16)
         fits = self.array.dtype == np.int16 and float(offset).is_integer()
         fits = fits and limits.min <= shifted.min() and shifted.max() <= limits.max
         array = shifted.astype(np.int16 if fits else np.float32)
         note = f"{offset:g} was added to every value, by the user's word"
-        return replace(self, array=array, hu_confirmed=True, notes=(*self.notes, note), answers=answers)
+        return replace(self, array=array, hu_confirmed=True, notes=(*notes, note), answers=answers)
 
 
 @dataclass(frozen=True)

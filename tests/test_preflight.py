@@ -173,7 +173,7 @@ def _inverse(order: Any) -> Any:
 def test_hu_are_asked_about_exactly_where_the_network_refuses_them(chest: Phantom) -> None:
     shifted = replace(chest.volume, array=np.maximum(chest.volume.array, -1024) + np.int16(1024))
     found = check(shifted, "HU")
-    assert (found.level, found.answers) == ("ask", ("hu_offset",))
+    assert (found.level, found.answers, found.hu_offset) == ("ask", ("hu_offset",), -1024)
     with pytest.raises(InputError) as refused:
         predicting.predict(shifted)
     assert found.text == str(refused.value)

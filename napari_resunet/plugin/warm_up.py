@@ -1,4 +1,4 @@
-"""Brings the network's code in while the user looks at a CT: it takes seconds, which the first run would have to wait."""
+"""Brings the network's code in while the user looks at a CT: it takes seconds, which no run has to wait for then."""
 
 from __future__ import annotations
 

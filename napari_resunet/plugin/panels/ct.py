@@ -17,6 +17,7 @@ from napari_resunet.plugin.session import Session
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+_OFFSET = -1024
 _NO_CT = "Drop a CT into the window: a DICOM folder, NIfTI, TIFF, MetaImage or NRRD. Or open one here."
 
 
@@ -101,7 +102,7 @@ class CtPanel(Container):
         self._show_layers()  # which may not be the one chosen, if that one cannot be used
 
     def _subtract(self) -> None:
-        self.session.answer_hu(-1024)
+        self.session.answer_hu(_OFFSET)
 
     def _confirm(self) -> None:
         self.session.answer_hu(0)
@@ -138,7 +139,7 @@ class CtPanel(Container):
         """Return what the reader noted, but for questions: the checks ask them, as long as they are open."""
         case = self.session.case
         notes = () if case is None else case.volume.notes
-        return [note for note in notes if not is_assumed([note]) and "HU offset" not in note]
+        return [note for note in notes if not is_assumed([note])]
 
     def _show_checks(self) -> None:
         checks, case = self.session.checks, self.session.case
@@ -147,7 +148,7 @@ class CtPanel(Container):
         asks = {name for check in checks if check.level == "ask" for name in check.answers}
         self.checks.visible = bool(checks)
         self.are_hu.visible = "hu_offset" in asks
-        self.subtract.visible = "hu_offset" in asks and "HU + 1024" in told
+        self.subtract.visible = any(check.hu_offset == _OFFSET for check in checks)
         said = None if case is None else case.volume.answers
         was_said = said is not None and bool(said.spacing_mm or said.orientation)
         self.place.visible = "orientation" in asks or was_said
