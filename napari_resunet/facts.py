@@ -170,7 +170,7 @@ def describe(volume: Volume) -> str:
     lines = [
         f"{z} axial slices of {y} × {x}",
         f"{dx:.3g} × {dy:.3g} × {dz:.3g} mm",
-        f"{low:.0f} to {high:.0f} HU",
+        f"values from {low:.0f} to {high:.0f}",
     ]
     if volume.geometry.is_sheared:
         lines.append("tilted gantry: shown straight, exported as scanned")
