@@ -204,6 +204,13 @@ def test_strokes_are_written_together_and_not_each_by_itself(keeper, qtbot, monk
     assert len(writes) == 1
 
 
+def test_a_polygon_is_written_though_nothing_is_done_after_it(keeper, qtbot, crash) -> None:
+    corners = [(5, 4, 4), (5, 4, 12), (5, 12, 12), (5, 12, 4)]
+    keeper.session.mask_layer.paint_polygon(corners, 1)
+    quiet(keeper, qtbot)
+    assert crash()[0].edited_slices == 1
+
+
 def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
     """Return the records that `name` of a journal is given from now on."""
     records: list[Any] = []
