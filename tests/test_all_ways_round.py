@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from outcomes import Outcome
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
@@ -195,3 +198,46 @@ def _write_series(volume: Volume, folder: Path) -> None:
         data.ImagePositionPatient = (matrix @ [index, 0, 0, 1])[:3].tolist()
         data.ImageOrientationPatient = [*volume.geometry.directions[:, 2], *volume.geometry.directions[:, 1]]
         data.save_as(path)
+
+
+@st.composite
+def placed(draw: st.DrawFn) -> tuple[tuple[int, int, int], np.ndarray]:
+    """A shape (x, y, z), and a RAS affine: any order of the axes, turned, with any voxel size and origin."""
+    codes = draw(st.sampled_from(CODES))
+    shape = draw(st.tuples(*[st.integers(2, 6)] * 3))
+    spacing = draw(st.tuples(*[st.floats(0.2, 10)] * 3))
+    turn = Rotation.from_euler("zyx", draw(st.tuples(*[st.floats(-30, 30)] * 3)), degrees=True).as_matrix()
+    matrix = Geometry.from_spacing(shape[::-1], spacing, codes).index_to_lps.copy()
+    matrix[:3, :3] = turn @ matrix[:3, :3]
+    matrix[:3, 3] = draw(st.tuples(*[st.floats(-1000, 1000)] * 3))
+    return shape, Geometry(shape[::-1], matrix).ras_affine
+
+
+@settings(max_examples=150)
+@given(
+    placed(),
+    st.sampled_from(["int16", "uint16", "uint8", "int32", "float32", "float64"]),
+    st.integers(0, 2**32),
+)
+def test_wherever_a_ct_lies_its_mask_lies_there_too_for_nibabel_and_for_itk(
+    place: tuple[tuple[int, int, int], np.ndarray], dtype: str, seed: int
+) -> None:
+    shape, affine = place
+    values = np.random.default_rng(seed).integers(0, 200, shape).astype(dtype)
+    with TemporaryDirectory() as folder:
+        source, output = Path(folder) / "ct.nii", Path(folder) / "lungs.nii.gz"
+        image = nib.Nifti1Image(values, affine)
+        image.set_qform(affine, code=1)
+        image.set_sform(affine, code=1)
+        image.to_filename(source)
+        volume = read_volume(source)
+        np.testing.assert_array_equal(volume.array, values.T)
+        write_mask(Mask((volume.array > 100).astype(np.uint8), volume.geometry, volume.source), output)
+        ct, mask, by_itk = nib.load(source), nib.load(output), sitk.ReadImage(str(output))
+        np.testing.assert_array_equal(mask.affine, ct.affine)
+        np.testing.assert_array_equal(mask.dataobj, values > 100)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(by_itk), values.T > 100)
+        for corner in itertools.product(*[(0, n - 1) for n in shape]):
+            in_ras = nib.affines.apply_affine(mask.affine, corner)
+            in_lps = by_itk.TransformIndexToPhysicalPoint(corner)
+            np.testing.assert_allclose(in_lps, in_ras * [-1, -1, 1], atol=1e-3)
