@@ -486,7 +486,10 @@ def main() -> int:
     say("|---" * (3 + len(OUTCOMES)) + "|")
     harm = 0
     with tempfile.TemporaryDirectory() as name:
-        for kind, files in seeds(Path(name) / "seeds").items():
+        made = seeds(Path(name) / "seeds")
+        if unknown := set(options.formats or ()) - made.keys():
+            parser.error(f"no such format: {', '.join(sorted(unknown))}; there are {', '.join(made)}")
+        for kind, files in made.items():
             if options.formats and kind not in options.formats:
                 continue
             found = fuzz(kind, files, options.files, options.seed, Path(name), options.keep)

@@ -56,6 +56,7 @@ from napari_resunet.workflows import segment
 SIDE, SPACING = 512, (1.0, 0.7, 0.7)
 BATCH = 8
 EDITED_SLICES = 50
+FEW_SLICES = 40  # of which lungmask has enough
 MATRIX = 2048
 START_UPS = {
     "bare interpreter": ["-c", "pass"],
@@ -164,8 +165,7 @@ def with_lungmask(volume: Volume) -> float | None:
     shape = {"n_classes": 3, "padding": True, "depth": 5, "up_mode": "upsample", "batch_norm": True}
     mask.get_model = lambda *_: UNet(**shape, residual=False).eval()
     inferer = mask.LMInferer(volume_postprocessing=False, tqdm_disable=True)
-    part = volume.array[:40]
-    return len(part) / timed(partial(inferer.apply, part), repeats=1)
+    return len(volume.array) / timed(partial(inferer.apply, volume.array), repeats=1)
 
 
 def threshold_moves(volume: Volume) -> tuple[float, float]:
@@ -221,7 +221,6 @@ def start_ups() -> dict[str, float]:
 
 def measure(slices: list[int], grids: list[int], tell: Callable[[Figure], None]) -> None:
     """Take all figures, one after the other."""
-    speeds: dict[int, float] = {}
     for grid in grids:
         top = ceiling(grid)
         tell(Figure("matrix product", 0, grid, top, "slices/s"))
@@ -231,21 +230,19 @@ def measure(slices: list[int], grids: list[int], tell: Callable[[Figure], None])
                 Figure("network", count, grid, alone, "slices/s", f"{alone / top:.2f} of the matrix product")
             )
             volume = chest(count)
-            speeds[grid] = predicted(volume, grid)
-            share = f"{speeds[grid] / alone:.2f} of the network"
-            tell(Figure("predict", count, grid, speeds[grid], "slices/s", share))
+            whole = predicted(volume, grid)
+            tell(Figure("predict", count, grid, whole, "slices/s", f"{whole / alone:.2f} of the network"))
             files = file_to_file(volume, grid)
             tell(
                 Figure("file to file", count, grid, files, "slices/s", f"{files / alone:.2f} of the network")
             )
             multiple = peak_bytes(count, grid) / (2 * volume.array.size)
             tell(Figure("memory", count, grid, multiple, "volumes"))
-    other = with_lungmask(volume)
+    few = chest(FEW_SLICES)
+    other = with_lungmask(few)
     if other is not None:
-        times = ", ".join(
-            f"predict at grid {grid} {speed / other:.0f} times" for grid, speed in speeds.items()
-        )
-        tell(Figure("lungmask", min(40, len(volume.array)), 256, other, "slices/s", times))
+        times = [f"predict at grid {grid} {predicted(few, grid) / other:.0f} times" for grid in grids]
+        tell(Figure("lungmask", FEW_SLICES, 256, other, "slices/s", ", ".join(times)))
     for count in slices:
         move, bare = threshold_moves(chest(count))
         tell(Figure("threshold", count, 0, 1e3 * move, "ms", f"{move / bare:.1f} times a bare comparison"))

@@ -22,7 +22,7 @@ Where things live, each importing only from what stands above it::
     editing/                    what a hand changed, the tools that correct a mask, the review, the journal of edits
     preflight                   what is checked of a CT before the network runs
     case                        one open case, the only object that changes
-    workflows                   whole jobs: segment, evaluate, train, demo
+    workflows                   whole jobs: segment, evaluate, train, convert, demo
     facts                       what a machine, a CT or a model is, in plain names and values
     cli                         the command line; the only file that prints and exits
     plugin/                     the window; the only folder that knows napari and Qt

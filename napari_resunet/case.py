@@ -456,8 +456,7 @@ class Case:
 
     def is_of(self, record: CaseRecord) -> bool:
         """Whether a record was made on this CT: the same bytes, on the same grid."""
-        ct, here = record.ct, self.reference
-        return ct.sha256 == here.sha256 and ct.geometry.matches(here.geometry)
+        return record.ct.is_same_as(self.reference)
 
     def kept(self) -> None:
         """Note that all that a hand did is in a file now."""

@@ -116,6 +116,18 @@ def _orientation(text: str | None) -> str | None:
         raise typer.BadParameter(f"--orientation: {error}") from None
 
 
+def _window(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"--window-hu needs two numbers such as -1000,400 (lowest, highest); got {text}"
+        ) from None
+    return low, high
+
+
 def _slices(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -245,7 +257,9 @@ def segment(
         print(f"note: an older {output.name} was replaced", file=sys.stderr)
     if not mask.array.any():
         print("note: no lung was found; look at the CT, its HU (info) and the slices run", file=sys.stderr)
-    run = mask.history["run"]
+    run, ran = mask.history["run"], sum(stop - first for first, stop in mask.history["slices_run"])
+    if ran < mask.history["slices"]:
+        print(f"note: {ran} of {mask.history['slices']} slices were run", file=sys.stderr)
     print(f"ran on {run['device']} in {run['precision']}", file=sys.stderr)
     print(receipt)
 
@@ -364,6 +378,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     spacing: SpacingOption = None,
     series: SeriesOption = None,
+    hu_offset: OffsetOption = None,
     accept_gaps: GapsOption = False,
     frame: FrameOption = None,
     orientation: OrientationOption = None,
@@ -374,6 +389,7 @@ def info(
     answers = InputAnswers(
         _spacing(spacing),
         series,
+        hu_offset,
         accept_gaps=accept_gaps,
         frame=frame,
         orientation=_orientation(orientation),
@@ -436,6 +452,58 @@ def train(
     best = max(curve, key=lambda line: line.dice)
     found = f"validation Dice {best.dice:.4f} at step {best.step} of {settings.steps}"
     print(f"{output}: {found}; curve in {output.with_suffix('.run')}")
+
+
+@app.command()
+def convert(
+    foreign: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOREIGN",
+            help="A PyTorch state dict (.pt, .pth) of the same network, or safetensors without a card.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model, a .safetensors file.")],
+    card: Annotated[
+        Path | None, typer.Option(help="JSON with the fields of the options below, which go before it.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the model; that of the output without its ending by default.")
+    ] = None,
+    window_hu: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="HU that became 0 and 1 when it was trained.")
+    ] = None,
+    grid: Annotated[
+        int | None, typer.Option(help="Side in pixels of the images it was trained on; a multiple of 16.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability from which on a voxel is lung.")
+    ] = None,
+    definition: Annotated[str | None, typer.Option(help="What counts as lung; or unknown.")] = None,
+    training_data: Annotated[str | None, typer.Option(help="What it has seen; or unknown.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights; or unknown.")] = None,
+) -> None:
+    """Make a model of weights of the same network that were trained elsewhere; code in the file is never run."""
+    from napari_resunet import workflows
+
+    options = {
+        "name": name,
+        "window_hu": _window(window_hu),
+        "grid": grid,
+        "threshold": threshold,
+        "definition": definition,
+        "training_data": training_data,
+        "licence": licence,
+    }
+    told = workflows.read_object(card) if card else {}
+    told |= {field: value for field, value in options.items() if value is not None}
+    made = workflows.convert_weights(foreign, output, told)
+    low, high = made.window_hu
+    print(f"{output}: {made.preset}, {made.network.width} filters, grid {made.grid}, {low:g} to {high:g} HU")
+    choices = f"--threshold {made.recipe['threshold']:g}"
+    if made.grid in explain(PredictSettings, "grid")["options"]:
+        choices = f"--grid {made.grid} {choices}"
+    print(f"note: use it with napari-resunet segment CT -o MASK --model {output} {choices}", file=sys.stderr)
 
 
 @app.command()

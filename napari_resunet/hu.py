@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +51,12 @@ def judge_hu(array: npt.NDArray[Any]) -> tuple[HuFinding, ...]:
     Parameters
     ----------
     array : (z, y, x) array
-        The values. What is not a number and what is padding is counted; the rest is judged by a sample.
+        The values. Each is looked at for padding, for what is not a number, and for the least and the largest; where
+        most of the rest lies is judged by a sample.
     """
-    judged = _judge_sample(_sample(array))
-    return (*_counted(array), *([] if judged is None else [judged]))
+    counted, low, high = _counted(array)
+    judged = _judge(_sample(array), low, high)
+    return (*counted, *([] if judged is None else [judged]))
 
 
 def where_air_and_tissue_lie(array: npt.NDArray[Any]) -> tuple[int | None, int | None]:
@@ -69,35 +72,44 @@ def _sample(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return chosen
 
 
-def _counted(array: npt.NDArray[Any]) -> list[HuFinding]:
-    """Return how many voxels are no numbers and how many are padding, where there are some."""
-    odd, padded = 0, 0
+def _counted(array: npt.NDArray[Any]) -> tuple[list[HuFinding], float, float]:
+    """Return how many voxels are no numbers or padding, where there are some, and between what the others lie."""
+    odd, padded, low, high = 0, 0, math.inf, -math.inf
     for plane in array:
-        low, high = plane.min(), plane.max()  # not a number if there is one in it
-        if np.isfinite(low) and np.isfinite(high) and low > PADDING_HU:
-            continue  # most slices, and counting takes longer
-        finite = np.isfinite(plane)
-        odd += plane.size - int(np.count_nonzero(finite))
-        padded += int(np.count_nonzero(finite & (plane <= PADDING_HU)))
+        lowest, highest = plane.min(), plane.max()  # not a number if there is one in it
+        # most slices have neither, and counting takes longer
+        if not (np.isfinite(lowest) and np.isfinite(highest) and lowest > PADDING_HU):
+            finite = plane[np.isfinite(plane)]
+            values = finite[finite > PADDING_HU]
+            odd += plane.size - finite.size
+            padded += finite.size - values.size
+            if not values.size:
+                continue
+            lowest, highest = values.min(), values.max()
+        low, high = min(low, float(lowest)), max(high, float(highest))
     share = 100 * padded / array.size
     said = (
         (odd, "not numbers", f"{odd:,} voxels are not finite (NaN or infinite): taken as air by the network"),
         (
             padded,
             "padding",
-            f"{padded:,} voxels ({share:.2g} %) are {PADDING_HU} HU or less: padding outside the field of view, "
+            f"{padded:,} voxels ({share:.1f} %) are {PADDING_HU} HU or less: padding outside the field of view, "
             "taken as air by the network",
         ),
     )
-    return [HuFinding(subject, "note", text) for count, subject, text in said if count]
+    return [HuFinding(subject, "note", text) for count, subject, text in said if count], low, high
 
 
-def _judge_sample(sample: npt.NDArray[Any]) -> HuFinding | None:
-    if not sample.size:
+def _judge(sample: npt.NDArray[Any], low: float, high: float) -> HuFinding | None:
+    """Judge the values by a sample of those between `low` and `high`, which are neither padding nor no numbers."""
+    if low > high:
         return _refused("no voxel holds a value that a CT can have: export the CT again in HU")
-    low, high = float(sample.min()), float(sample.max())
     if low == high:
-        return _refused(f"every voxel is {low:g}: there is nothing to segment; choose another series or file")
+        return _refused(
+            f"every voxel that is not padding is {low:g}: there is nothing to segment; choose another series or file"
+        )
+    if not sample.size:
+        return None
     if np.count_nonzero(sample < _AIRLESS_HU) < _SHARE * sample.size:
         return _airless(low, high)
     return _odd_peaks(sample)
@@ -108,7 +120,8 @@ def _refused(text: str) -> HuFinding:
 
 
 def _airless(low: float, high: float) -> HuFinding:
-    found = f"values run from {low:g} to {high:g} and none is as low as air (-1000 HU)"
+    few = "hardly any" if low < _AIRLESS_HU else "none"
+    found = f"values run from {low:g} to {high:g} and {few} is as low as air (-1000 HU)"
     if high > 1200:
         text = f"{found}: they look like HU + 1024; give a HU offset of -1024 (--hu-offset), or 0 if they are right"
         return HuFinding("HU", "ask", text, hu_offset=-1024)

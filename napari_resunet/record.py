@@ -67,6 +67,10 @@ class CtReference:
             source.nifti_header,
         )
 
+    def is_same_as(self, other: CtReference) -> bool:
+        """Whether both are of the same bytes, on the same grid."""
+        return self.sha256 == other.sha256 and self.geometry.matches(other.geometry)
+
     @property
     def source(self) -> Source | None:
         """The source as an export needs it; its path is a bare name."""

@@ -16,6 +16,7 @@ from napari_resunet.editing.correction import compose
 from napari_resunet.errors import InputError, OutputError
 from napari_resunet.inference.postprocess import finish_mask, lung_voxels, to_mask
 from napari_resunet.inference.predict import Block, predict
+from napari_resunet.io.atomic import replacing
 from napari_resunet.io.case_file import read_case
 from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.io.export import MASK_ENDINGS, PROBABILITY_ENDINGS, require_folder, require_writable
@@ -25,7 +26,7 @@ from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.io.table import append_rows
 from napari_resunet.measure.agreement import Agreement, evaluate
 from napari_resunet.measure.lungs import LungFigures, lung_figures
-from napari_resunet.model.card import RESEARCH_ONLY
+from napari_resunet.model.card import RESEARCH_ONLY, ModelCard
 from napari_resunet.phantom import make_phantom
 from napari_resunet.pictures import draw_overlay
 from napari_resunet.record import CaseRecord, CtReference
@@ -291,8 +292,7 @@ def train_model(
     from napari_resunet.model.device import choose_device
     from napari_resunet.training import cases, dataset, loop
 
-    if model_path.suffix != ".safetensors":
-        raise InputError(f"a model is a .safetensors file; {model_path.name} is not named so")
+    _require_model_name(model_path)
     require_folder(model_path)
     chosen = choose_device(device)
     training, validation = cases.split_cases(data, settings.seed)
@@ -308,6 +308,53 @@ def train_model(
     )
 
 
+def convert_weights(foreign: Path, output: Path, told: Mapping[str, Any]) -> ModelCard:
+    """Make a model file of a state dict of the same network that was trained elsewhere.
+
+    Parameters
+    ----------
+    foreign : Path
+        A PyTorch checkpoint (.pt, .pth), or safetensors without a card; code in it is refused and never run.
+    output : Path
+        A ``.safetensors`` file; an older one is replaced once the new one is whole, and gives back the same weights.
+    told : mapping
+        The fields of `napari_resunet.model.convert.Told`; the name of the output is the model's if none is told.
+
+    Returns
+    -------
+    ModelCard
+        With preset and width as found.
+
+    Raises
+    ------
+    InputError
+        If something is missing of what has to be told, or is not as described there.
+    CheckpointError
+        If the weights are refused, or fit no preset.
+    OutputError
+        If the model cannot be written.
+    """
+    from napari_resunet.model.checkpoint import save_model
+    from napari_resunet.model.convert import convert, require_same, told_from
+
+    _require_model_name(output)
+    require_folder(output)
+    if output.exists() and output.samefile(foreign):
+        raise OutputError(
+            f"{output} is what is to be converted, and is not written over; choose another name"
+        )
+    model = convert(foreign, told_from({"name": output.stem, **told}))
+    with replacing(output) as temporary:
+        card = save_model(model.network, model.card, temporary)
+        require_same(model, temporary)
+    return card
+
+
+def _require_model_name(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise InputError(f"a model is a .safetensors file; {path.name} is not named so")
+
+
 def read_texts(path: Path) -> dict[str, Any]:
     """Return the words for a model card from a JSON file.
 
@@ -317,10 +364,24 @@ def read_texts(path: Path) -> dict[str, Any]:
         If it is not a JSON object of known fields.
     """
     known = {"name", "version", "training_data", "definition", "licence"}
-    try:
-        texts = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(texts, dict) or set(texts) - known:
+    texts = read_object(path)
+    if set(texts) - known:
         raise InputError(f"{path} must be a JSON object with some of: {', '.join(sorted(known))}")
     return texts
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the fields of a JSON object in a file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is anything else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f'{path} must be a JSON object, such as {{"grid": 128}}')
+    return found

@@ -486,7 +486,7 @@ def test_b08_b24_what_a_file_leaves_open_is_answered_on_the_command_line_and_kep
     outcome("ASK", refused.replace(f"{tmp_path}/", ""))
     assert command(*run, "--frame", "1", "--orientation", "ipl") == 0
     told = capsys.readouterr().err
-    assert "note: volume 1 of 0 to 1 was read, by the user's word" in told
+    assert "note: volume 1 was read, by the user's word (0 to 1 are there)" in told
     assert "(IPL), by the user's word" in told
     notes = json.loads((tmp_path / "lungs.json").read_text())["history"]["notes_on_the_ct"]
     assert [note for note in notes if "by the user's word" in note] == notes

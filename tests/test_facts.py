@@ -100,7 +100,9 @@ def test_the_card_in_the_window_speaks_of_axial_slices_whatever_the_file_holds()
         np.linspace(-1000, 300, 60).reshape(5, 4, 3).astype(np.int16), Geometry((5, 4, 3), stored)
     )
     assert (
-        describe(volume) == describe(ct()) == "3 axial slices of 4 × 5\n0.7 × 0.8 × 2.5 mm\nvalues from -1000 to 300"
+        describe(volume)
+        == describe(ct())
+        == "3 axial slices of 4 × 5\n0.7 × 0.8 × 2.5 mm\nvalues from -1000 to 300"
     )
 
 

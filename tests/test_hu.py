@@ -112,7 +112,9 @@ def test_b19_what_is_not_a_number_is_counted_and_goes_nowhere(
 
 def test_b20_a_constant_volume_is_readable_and_not_segmented(tmp_path: Path, outcome: Outcome) -> None:
     volume = stored(np.full((4, 64, 64), 7, np.int16), tmp_path)
-    with pytest.raises(InputError, match="every voxel is 7: there is nothing to segment") as refused:
+    with pytest.raises(
+        InputError, match="every voxel that is not padding is 7: there is nothing to segment"
+    ) as refused:
         predict(volume)
     outcome("REFUSE", told(refused))
 
@@ -154,3 +156,15 @@ def test_padding_that_the_reader_has_noted_is_not_noted_twice(
     array = chest.volume.array.copy()
     array[:, :20, :30] = -2000
     assert stored(array, tmp_path).notes == ("9 voxels are padding outside the field of view",)
+
+
+def test_a_volume_is_not_called_constant_for_what_a_sample_of_it_is() -> None:
+    array = np.full((4, 64, 64), 40, np.int16)
+    array[:, 1::4, 1::4] = -900
+    found = judge_hu(array)
+    assert all(finding.level != "refuse" for finding in found)
+    assert "from -900 to 40" in found[-1].text
+
+
+def test_the_share_of_padding_is_a_plain_number() -> None:
+    assert "(100.0 %)" in judge_hu(np.full((4, 64, 64), -2000, np.int16))[0].text

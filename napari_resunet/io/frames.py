@@ -32,4 +32,4 @@ def choose_frame(frames: int, frame: int | None, path: Path) -> tuple[int, list[
         raise InputError(
             f"{path} has no volume {frame}: its {frames} volumes are 0 to {frames - 1} (--frame)"
         )
-    return frame, [f"volume {frame} of 0 to {frames - 1} was read, by the user's word"]
+    return frame, [f"volume {frame} was read, by the user's word (0 to {frames - 1} are there)"]

@@ -19,6 +19,8 @@ from napari_resunet.model.presets import NetworkSettings
 
 FORMAT = 1
 RESEARCH_ONLY = "For research use only; not a medical device."
+PICKLE = "a pickle"
+ZIP = "a PyTorch checkpoint (.pt, .pth) or another zip"
 _BUILTIN = resources.files("napari_resunet") / "model" / "builtin"
 
 
@@ -142,7 +144,7 @@ def find_model(model: str | Path) -> Path:
 def card_of(path: Path, metadata: Mapping[str, str] | None) -> ModelCard:
     """Return the card in the metadata of a weights file, or say that there is none."""
     if not metadata or "card" not in metadata:
-        raise CheckpointError(f"{path.name} carries no model card: it was not written by napari-resunet")
+        raise CheckpointError(f"{path.name} carries no model card: give it one with napari-resunet convert")
     try:
         return ModelCard.from_json(metadata["card"])
     except CheckpointError as error:
@@ -172,20 +174,22 @@ def not_weights(path: Path) -> str:
     """Return a sentence on why a file cannot be weights, naming what it is or what it starts with."""
     with path.open("rb") as file:
         start = file.read(24)
-    kind = _kind_with_code(path, start)
+    kind = kind_with_code(path, start)
     if kind:
+        way = "with napari-resunet convert or " if kind in (PICKLE, ZIP) else "with "
         return (
             f"{path.name} is {kind}, which may hold code and is never opened; "
-            "save its weights as safetensors, with save_model of napari_resunet.model.checkpoint"
+            f"save its weights as safetensors, {way}save_model of napari_resunet.model.checkpoint"
         )
     return f"{path.name} is not a whole safetensors file (it starts with {start!r}); save or copy it again"
 
 
-def _kind_with_code(path: Path, start: bytes) -> str:
+def kind_with_code(path: Path, start: bytes) -> str:
+    """Return what a file is by its first bytes if that may hold code, in words; else nothing."""
     if start.startswith(b"\x89HDF\r\n"):
         return "a Keras or other HDF5 file"
     if start.startswith(b"\x80") and start[1:2] in b"\x02\x03\x04\x05":
-        return "a pickle"
+        return PICKLE
     if not start.startswith(b"PK\x03\x04"):
         return ""
     try:
@@ -197,7 +201,7 @@ def _kind_with_code(path: Path, start: bytes) -> str:
         return "a TorchScript program"
     if any(name.endswith(".weights.h5") for name in names):
         return "a Keras model"
-    return "a PyTorch checkpoint (.pt, .pth) or another zip"
+    return ZIP
 
 
 def _is_weights(name: str) -> bool:

@@ -42,15 +42,13 @@ def save_model(network: ResUNet, card: ModelCard, path: Path, *, half: bool = Fa
     card : ModelCard
         Its ``sha256`` is made anew.
     path : Path
-        Where to; the folder must exist.
+        Where to; written in place, so give what `napari_resunet.io.atomic.replacing` does to keep an older one.
     half : bool
         Round the convolutions to float16, which halves the file.
     """
     tensors = {name: _stored(tensor, half=half) for name, tensor in network.state_dict().items()}
     card = replace(card, sha256=_checksum(safetensors.torch.save(tensors)))
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(safetensors.torch.save(tensors, metadata={"card": card.to_json()}))
-    part.replace(path)  # the last good model is there until the new one is whole
+    path.write_bytes(safetensors.torch.save(tensors, metadata={"card": card.to_json()}))
     return card
 
 
@@ -75,7 +73,7 @@ def load_model(model: str | Path) -> Model:
         raise CheckpointError(
             f"the weights in {path.name} are damaged: their checksum is not the model card's"
         )
-    tensors = _without_prefix(tensors)
+    tensors = without_prefix(tensors)
     _refuse_misfits(path, _expected(path, card), tensors)
     network = ResUNet(card.network)
     network.load_state_dict(
@@ -85,23 +83,35 @@ def load_model(model: str | Path) -> Model:
 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
-    """Write what a training needs to go on, replacing the old file only when the new one is whole."""
-    part = path.with_name(path.name + ".part")
-    torch.save(dict(state), part)
-    part.replace(path)
+    """Write what a training needs to go on; in place, as `save_model` does."""
+    torch.save(dict(state), path)
 
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read what `save_state` wrote; holds tensors and plain values only, never code."""
+    refusal = CheckpointError(f"{path} is not the state of a training; delete it to begin anew")
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        state = load_plain(path)
     except Exception as error:  # torch raises whatever its unpickler or zip reader does
-        raise CheckpointError(f"{path} is not the state of a training; delete it to begin anew") from error
-    if any(_is_hollow(tensor) for tensor in _tensors_in(state)):
+        raise refusal from error
+    if not isinstance(state, dict):
+        raise refusal
+    if any(is_hollow(tensor) for tensor in _tensors_in(state)):
         raise CheckpointError(
             f"{path} declares tensors larger than what it holds, so it is not the state of a training; delete it"
         )
     return state
+
+
+def load_plain(path: Path) -> Any:
+    """Read what ``torch.save`` wrote if it is tensors and plain values only; code is refused, not run.
+
+    Raises
+    ------
+    Exception
+        Of whatever class torch's unpickler or zip reader raises.
+    """
+    return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:
@@ -115,8 +125,10 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
             yield from _tensors_in(each)
 
 
-def _is_hollow(tensor: Tensor) -> bool:
-    """Whether a tensor repeats what it holds, so that a copy of it could be of any size."""
+def is_hollow(tensor: Tensor) -> bool:
+    """Whether a tensor declares more than it holds in memory, so that a copy of it could be of any size."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return True
     return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
@@ -143,11 +155,11 @@ def _parse(path: Path, content: bytes) -> tuple[ModelCard, dict[str, Tensor]]:
     return card_of(path, header.get("__metadata__")), tensors
 
 
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors by the names of the network itself, where all of them bear the name of a wrapper."""
     for prefix in _WRAPPERS:
         if tensors and all(name.startswith(prefix) for name in tensors):
-            return _without_prefix({name[len(prefix) :]: tensor for name, tensor in tensors.items()})
+            return without_prefix({name[len(prefix) :]: tensor for name, tensor in tensors.items()})
     return tensors
 
 
@@ -168,15 +180,27 @@ def _expected(path: Path, card: ModelCard) -> Mapping[str, Tensor]:
         raise CheckpointError(f"{path.name}: its card describes no network that can be built") from error
 
 
-def _refuse_misfits(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Return a sentence on each tensor that is missing, not expected, of another shape or kind, or not finite."""
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
     problems += [f"{name} is not part of the network" for name in found.keys() - expected.keys()]
     for name in expected.keys() & found.keys():
-        if expected[name].shape != found[name].shape:
-            problems.append(f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}")
-        elif not torch.isfinite(found[name]).all():
+        wanted, given = expected[name], found[name]
+        if wanted.shape != given.shape:
+            problems.append(f"{name} is {tuple(given.shape)}, expected {tuple(wanted.shape)}")
+        elif wanted.is_floating_point() != given.is_floating_point():
+            problems.append(f"{name} holds {_kind(given)}, expected {_kind(wanted)}")
+        elif not torch.isfinite(given).all():
             problems.append(f"{name} holds values that are not finite")
-    if problems:
+    return problems
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _refuse_misfits(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    if problems := misfits(expected, found):
         named = "; ".join(sorted(problems)[:_MISMATCHES_NAMED])
         raise CheckpointError(
             f"{path.name} does not fit the network of its card, {len(problems)} tensors differ: {named}"

@@ -43,4 +43,4 @@ class Asked:
 
 def without_options(error: Exception | str) -> str:
     """Return what an error says, without the options of the command line and of Python that would mend it."""
-    return re.sub(r",? \((?=[^)]*(--|=))[^)]*\)", "", str(error))
+    return re.sub(r",? \((?=[^)]*--|\w+=\))[^)]*\)", "", str(error))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
+
+from napari_resunet.plugin.proposed import stem_of
 
 _CT_FILES = (
     "CT or case (*.nii *.nii.gz *.tif *.tiff *.mha *.mhd *.nrrd *.nhdr *.dcm *.hdr *.nru);;"
@@ -52,7 +55,7 @@ class Dialogs:
     def case_to_write(self, name: str) -> Path | None:
         """Ask where a case goes."""
         path = self._file_to_write("Save the case", name, _CASE_FILES)
-        return path if path is None or path.suffix else path.with_suffix(".nru")
+        return path if path is None or path.suffix == ".nru" else path.with_name(f"{path.name}.nru")
 
     def table_to_write(self, name: str) -> Path | None:
         """Ask where figures go."""
@@ -62,7 +65,13 @@ class Dialogs:
         return _path(QFileDialog.getOpenFileName(self._parent, title, _HOME, kinds)[0])
 
     def _file_to_write(self, title: str, name: str, kinds: str) -> Path | None:
-        return _path(QFileDialog.getSaveFileName(self._parent, title, str(Path(_HOME) / name), kinds)[0])
+        chosen, kind = QFileDialog.getSaveFileName(self._parent, title, str(Path(_HOME) / name), kinds)
+        path, endings = _path(chosen), re.findall(r"\*(\.[\w.]+)", kind)
+        if path is None or path.name != name or not endings or name.lower().endswith(tuple(endings)):
+            return path
+        return path.with_name(
+            f"{stem_of(name)}{endings[0]}"
+        )  # the kind was chosen, the name left as it was proposed
 
     def confirm(self, question: str) -> bool:
         """Ask a question and return whether the user said yes."""

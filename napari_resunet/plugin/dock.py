@@ -14,7 +14,7 @@ from napari_resunet.editing.journal import journal_root
 from napari_resunet.errors import CtMissingError
 from napari_resunet.io.case_file import is_case_file
 from napari_resunet.model.card import RESEARCH_ONLY
-from napari_resunet.plugin.asked import Asked
+from napari_resunet.plugin.asked import Asked, without_options
 from napari_resunet.plugin.autosave import Autosave
 from napari_resunet.plugin.dialogs import Dialogs
 from napari_resunet.plugin.drops import Drops
@@ -29,6 +29,7 @@ from napari_resunet.plugin.panels.review import ReviewPanel
 from napari_resunet.plugin.panels.segment import SegmentPanel
 from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.panels.view import ViewPanel
+from napari_resunet.plugin.proposed import stem_of
 from napari_resunet.plugin.questions import ask, ask_place
 from napari_resunet.plugin.section import Section
 from napari_resunet.plugin.session import Session
@@ -126,7 +127,7 @@ class LungSegmentation(QScrollArea):
             self.session.on_close.append(self._farewell.let_go)
 
     def _show_error(self, error: Exception) -> None:
-        show_error(str(error))
+        show_error(without_options(error))
 
     def _unsaved(self) -> list[str]:
         return [case.reference.name for case in self.session.unsaved_cases()]
@@ -134,7 +135,7 @@ class LungSegmentation(QScrollArea):
     def _save_all(self) -> bool:
         """Ask for a case file for each CT with unsaved work; return whether all of them are saved."""
         for case in self.session.unsaved_cases():
-            path = self._dialogs.case_to_write(f"{case.reference.name.partition('.')[0]}.nru")
+            path = self._dialogs.case_to_write(f"{stem_of(case.reference.name)}.nru")
             if path is None or not self.session.save_case(path, case):
                 return False
         return True
@@ -168,7 +169,7 @@ class LungSegmentation(QScrollArea):
     def _ask(self, asked: Asked) -> None:
         error = asked.error
         if isinstance(error, CtMissingError):
-            show_warning(str(error))
+            show_warning(without_options(error))
             answer: Any = self._dialogs.ct_folder() if error.is_folder else self._dialogs.ct_file()
         else:
             answer = ask(error, asked.answers, self)

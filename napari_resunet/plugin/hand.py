@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ class Hand:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._layers: WeakSet[Labels] = WeakSet()
         self._heard_of = 0  # the version of the edits of the open case
         self._is_drawing = False
 
@@ -39,12 +41,23 @@ class Hand:
 
     def listen_to(self, layer: Labels) -> None:
         """Take in what is done in a mask layer from now on."""
+        self._layers.add(layer)
         layer.events.paint.connect(self._on_stroke)
         layer.events.labels_update.connect(self._on_drawn)
         layer.events.set_data.connect(self._on_painted)
         # napari does not tell an undo from a stroke, and what it brings back may be older than the threshold
         layer.undo = partial(self._step, type(layer).undo, layer, "undo")
         layer.redo = partial(self._step, type(layer).redo, layer, "redo")
+
+    def let_go(self) -> None:
+        """Listen no more, and leave undo and redo as napari made them."""
+        for layer in self._layers:
+            layer.events.paint.disconnect(self._on_stroke)
+            layer.events.labels_update.disconnect(self._on_drawn)
+            layer.events.set_data.disconnect(self._on_painted)
+            for name in ("undo", "redo"):
+                vars(layer).pop(name, None)
+        self._layers.clear()
 
     def sync(self) -> None:
         """Take in what was painted, also by those who gave the layer another array."""

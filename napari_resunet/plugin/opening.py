@@ -40,12 +40,12 @@ class Opening:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._name = ""  # of what is being read
+        self._name: str | None = None  # of what is being read
         self._ask: Ask | None = None
 
     @property
     def is_reading(self) -> bool:
-        return bool(self._name)
+        return self._name is not None
 
     def open(self, path: Path, answers: InputAnswers) -> None:
         """Read a CT and show it."""
@@ -55,7 +55,8 @@ class Opening:
     def open_case(self, path: Path, ct: Path | None = None) -> None:
         """Read a case file and its CT, which lies beside it or is given, and show them."""
         ask = partial(Asked, take=partial(self.open_case, path), kinds=(CtMissingError,))
-        self._read(reading_case, path, ct, name=path.name, ask=ask)
+        opened = [(case.reference, case.volume) for case in self._session.cases]
+        self._read(reading_case, path, ct, opened, name=path.name, ask=ask)
 
     def recover(self, found: Abandoned) -> None:
         """Read the CT of abandoned work, unless it is open, and show it with the work."""
@@ -85,7 +86,7 @@ class Opening:
 
     def end(self) -> Ask | None:
         """Note that nothing is being read any more, and return how to ask about what was."""
-        ask, self._ask, self._name = self._ask, None, ""
+        ask, self._ask, self._name = self._ask, None, None
         return ask
 
     def ask_or_fail(self, error: Exception, ask: Ask | None) -> None:

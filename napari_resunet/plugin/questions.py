@@ -50,8 +50,8 @@ _LENGTHS = (
     ("Columns (mm)", "from one pixel to the next in a row"),
 )
 _SPACING_AGAIN = (
-    "How large are the voxels, and how do the slices lie in the patient? The CT is read again as you say; what was "
-    "painted stays."
+    "How large are the voxels, and how do the slices lie in the patient? The CT is read again as you say, without a "
+    "mask; what was painted stays with the layers of before."
 )
 _WIDTH = 520
 STATED, OTHER = "as the file says, or else axial, lowest first", "another, in letters"
@@ -284,7 +284,8 @@ class PlaceQuestion(Question):
         self.preview = Preview(volume.array)
         self.lie = _Orientation(volume.answers.orientation or "SPL")
         words = (
-            "How do the slices lie in the patient? The CT is read again as you say; what was painted stays."
+            "How do the slices lie in the patient? The CT is read again as you say, without a mask; what was painted "
+            "stays with the layers of before."
         )
         widgets = [fields(*self.lie.widgets), self.lie.fault, self.preview]
         super().__init__("Orientation", words, widgets, accept="Read again", parent=parent)

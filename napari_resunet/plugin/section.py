@@ -22,6 +22,8 @@ class Section(QCollapsible):
         # the arrow is text, which follows the theme; an icon would be drawn black on black
         super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
         self._title = title
+        self.layout().setContentsMargins(0, 2, 0, 2)
+        self.layout().setSpacing(0)
         self.content().layout().setContentsMargins(2, 0, 2, 0)
         self.addWidget(content)
         self.toggled.connect(self._show_arrow)

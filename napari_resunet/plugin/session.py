@@ -192,6 +192,7 @@ class Session:
         for found in self.viewer.layers:
             if shows(found, case):
                 self._take_result_layer(found)
+        self._bring_into_view()
         case.events.mask.connect(self._on_mask)
         case.events.probability.connect(self._on_probability)
         self.events.case.emit()
@@ -199,6 +200,19 @@ class Session:
             self.settle()
         if RECORD in layer.metadata:
             self.take_in(layer.metadata.pop(RECORD))
+
+    def _bring_into_view(self) -> None:
+        """Show the open CT and its mask; hide the other CTs and what was found in them, which may lie elsewhere."""
+        for layer in self.viewer.layers:
+            if layer in (self.ct_layer, self.mask_layer):
+                layer.visible = True
+            elif isinstance(layer.metadata.get(KEY), (Volume, Case)) and not shows(layer, self.case):
+                layer.visible = False
+        point = self.viewer.dims.point[-self.ct_layer.ndim :]
+        z = self.ct_layer.world_to_data(point)[0]
+        if not -0.5 <= z < len(self.ct_layer.data) - 0.5:
+            self.show_slice(len(self.ct_layer.data) // 2)
+            self.viewer.reset_view()
 
     def _known_case(self, layer: Layer) -> Case | None:
         """Return the case of a CT that was open before, perhaps in a widget that was closed since."""
@@ -303,6 +317,8 @@ class Session:
             return
         if self.is_busy():
             return
+        if self._refuses_its_values():
+            return
         self.sync()
         self.show_layers()
         case = self.case
@@ -318,6 +334,14 @@ class Session:
         # the answers are meant for this case: should another be open by then, they are thrown away
         on_value, then = partial(self._on_prediction, case, edits), partial(self._after_run, case)
         self.start(predicting, *work, on_value=on_value, then=then, label="finding lungs")
+
+    def _refuses_its_values(self) -> bool:
+        """Tell of what a check of the open CT found that has to be answered first; return whether there is any."""
+        barred = [check for check in self.checks if check.level == "refuse" or "hu_offset" in check.answers]
+        for check in barred:
+            answer = "; say so under CT first" if check.answers else ""
+            self.events.failed.emit(InputError(f"{check.text}{answer}"))
+        return bool(barred)
 
     def cancel(self) -> None:
         """Stop after the slices that are being worked on; finished slices stay. A file being read is not opened."""
@@ -526,6 +550,7 @@ class Session:
                 job.abandon()
         self._job = self._cleaning = None
         self.correcting.discard()
+        self.hand.let_go()
         self._let_go()
         self.viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)

@@ -5,7 +5,7 @@ None of them knows a layer, a widget or a case.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,13 @@ def reading(path: Path, answers: InputAnswers, *, track: Track) -> Iterator[tupl
     yield open_ct(path, answers, track), None
 
 
-def reading_case(path: Path, ct: Path | None, *, track: Track) -> Iterator[tuple[Volume, CaseRecord]]:
+def reading_case(
+    path: Path, ct: Path | None, opened: Sequence[tuple[CtReference, Volume]], *, track: Track
+) -> Iterator[tuple[Volume, CaseRecord]]:
+    """Yield the CT of a case, which may be one of those that are `opened`, and the work on it."""
     record = read_case(path)
-    yield open_case_ct(path, record, ct, track), record
+    known = [volume for reference, volume in opened if reference.is_same_as(record.ct)] if ct is None else []
+    yield known[0] if known else open_case_ct(path, record, ct, track), record
 
 
 def recovering(

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from napari_resunet.errors import CheckpointError, InputError
+from napari_resunet.io.atomic import replacing
 from napari_resunet.model.card import ModelCard
 from napari_resunet.model.checkpoint import load_state, save_model, save_state
 from napari_resunet.model.device import Device
@@ -103,7 +104,9 @@ def train(
     InputError
         If no validation case holds lung.
     CheckpointError
-        If a training of that name was begun with other settings.
+        If a training of that name was begun with other settings, or its state is damaged.
+    OutputError
+        If the model or the state cannot be written.
     """
     if not any(case.lungs.any() for case in validation):
         raise InputError(
@@ -124,12 +127,9 @@ def train(
         if dice >= max(line.dice for line in curve):
             figures = {**card.figures, "validation Dice, native grid, no clean-up": round(dice, 4)}
             recipe = {**dataclasses.asdict(settings), "best step": learner.step}
-            save_model(
-                learner.average,
-                dataclasses.replace(card, figures=figures, recipe=recipe),
-                model_path,
-                half=True,
-            )
+            best = dataclasses.replace(card, figures=figures, recipe=recipe)
+            with replacing(model_path) as temporary:  # the last good one is there until this one is whole
+                save_model(learner.average, best, temporary, half=True)
         _write_curve(curve, folder)
         learner.save(folder, curve)
     return curve
@@ -215,7 +215,8 @@ class _Learner:
             "optimiser": self.optimiser.state_dict(),
             "curve": [dataclasses.astuple(line) for line in curve],
         }
-        save_state(state, folder / "state.pt")
+        with replacing(folder / "state.pt") as temporary:
+            save_state(state, temporary)
 
     def resume(self, folder: Path) -> list[Progress]:
         """Go on where the training in `folder` stopped; return its curve.
@@ -223,21 +224,46 @@ class _Learner:
         Raises
         ------
         CheckpointError
-            If it was begun with other settings.
+            If it was begun with other settings, or something is missing of its state or does not fit.
         """
         path = folder / "state.pt"
         if not path.exists():
             return []
         state = load_state(path)
-        if state["settings"] != json.dumps(dataclasses.asdict(self.settings), sort_keys=True):
+        try:
+            self._refuse_other_settings(folder, state["settings"])
+            return self._take_up(state)
+        except torch.OutOfMemoryError:  # no fault of the state, though it is a RuntimeError
+            raise
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is the damaged state of a training ({_what_of(error)}); delete it to begin anew"
+            ) from error
+
+    def _refuse_other_settings(self, folder: Path, settings: str) -> None:
+        if settings != json.dumps(dataclasses.asdict(self.settings), sort_keys=True):
             raise CheckpointError(
                 f"{folder} holds a training begun with other settings; give those again, another output, or delete it"
             )
+
+    def _take_up(self, state: Mapping[str, Any]) -> list[Progress]:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]
-        return [Progress(*line) for line in state["curve"]]
+        for parameter, kept in self.optimiser.state.items():
+            if kept["exp_avg"].shape != parameter.shape or kept["exp_avg_sq"].shape != parameter.shape:
+                raise ValueError("the optimiser is that of another network")
+        self.step = int(state["step"])
+        if not 0 <= self.step <= self.settings.steps:
+            raise ValueError(f"step {self.step} of {self.settings.steps}")
+        return [Progress(int(step), *map(float, rest)) for step, *rest in state["curve"]]
+
+
+def _what_of(error: Exception) -> str:
+    """Return what a state lacks, or the first line of what does not fit."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return str(error).strip().partition("\n")[0].rstrip(" .:") or type(error).__name__
 
 
 def validate(

@@ -29,7 +29,9 @@ def test_a_chest_with_some_values_that_are_not_numbers_is_accepted() -> None:
 
 @pytest.mark.parametrize("value", [0, -1000, 37])
 def test_a_volume_of_one_value_is_refused(value: int) -> None:
-    with pytest.raises(InputError, match=f"every voxel is {value}: there is nothing to segment"):
+    with pytest.raises(
+        InputError, match=f"every voxel that is not padding is {value}: there is nothing to segment"
+    ):
         refuse_implausible_hu(np.full(SHAPE, value, np.int16))
 
 
@@ -46,7 +48,7 @@ def test_grey_values_of_a_picture_are_refused() -> None:
     grey = np.linspace(0, 255, 4800).reshape(SHAPE).astype(np.int16)
     with pytest.raises(
         InputError,
-        match=r"values run from 0 to 24[0-9] .*: they are not HU but grey values of a picture; export",
+        match=r"values run from 0 to 255 .*: they are not HU but grey values of a picture; export",
     ):
         refuse_implausible_hu(grey)
 

@@ -366,7 +366,7 @@ def test_b24_of_several_volumes_one_is_asked_for(name: str, tmp_path: Path, outc
     for frame in range(3):
         volume = read_nifti(path, frame=frame)
         np.testing.assert_array_equal(volume.array, XYZ.T + frame)
-        assert volume.notes == (f"volume {frame} of 0 to 2 was read, by the user's word",)
+        assert volume.notes == (f"volume {frame} was read, by the user's word (0 to 2 are there)",)
     for frame in (-1, 3):
         with pytest.raises(InputError, match=f"has no volume {frame}: its 3 volumes are 0 to 2"):
             read_nifti(path, frame=frame)

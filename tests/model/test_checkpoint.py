@@ -180,19 +180,29 @@ def test_a_training_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
 
 
-def test_a_state_that_could_not_be_written_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "hollow",
+    [
+        torch.empty(10, device="meta"),
+        torch.zeros(1).expand(10),
+        torch.sparse_coo_tensor(
+            torch.zeros(1, 1, dtype=torch.long), torch.ones(1), (10,), check_invariants=True
+        ),
+    ],
+    ids=["meta", "expanded", "sparse"],
+)
+def test_a_state_of_tensors_that_hold_less_than_they_declare_is_refused(
+    hollow: Tensor, tmp_path: Path
 ) -> None:
-    save_state({"step": 1}, tmp_path / "state.pt")
+    save_state({"network": {"a": hollow}}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="declares tensors larger than what it holds"):
+        load_state(tmp_path / "state.pt")
 
-    def fail(_state: Any, path: Path) -> None:
-        path.write_bytes(b"half of")
-        raise OSError("disk full")
 
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_state({"step": 2}, tmp_path / "state.pt")
-    assert load_state(tmp_path / "state.pt") == {"step": 1}
+def test_whole_numbers_where_weights_are_expected_are_named(saved: Path) -> None:
+    resave(saved, lambda tensors: tensors.update({"head.2.bias": torch.tensor([3])}))
+    with pytest.raises(CheckpointError, match=r"head.2.bias holds int64, expected float32"):
+        load_model(saved)
 
 
 class Evil:

@@ -115,6 +115,21 @@ def test_a_case_remembers_the_answers_and_opens_without_asking(
     other.close()
 
 
+def test_a_case_whose_ct_is_open_needs_no_ct_beside_it(session, user, qtbot, chest, tmp_path: Path) -> None:
+    write_ct_series(chest.volume, tmp_path / "ct")
+    opened(qtbot, session, tmp_path / "ct")
+    session.show_layers()
+    session.mask_layer.data_setitem((np.array([5]), np.array([5]), np.array([5])), 1)
+    (tmp_path / "away").mkdir()
+    assert session.save_case(tmp_path / "away" / "case.nru")
+    session.forget_edits()
+    session.open_case(tmp_path / "away" / "case.nru")
+    qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
+    assert not user.asked
+    assert not user.errors
+    assert session.case.edit[5, 5, 5] == 1
+
+
 def test_a_case_whose_folder_holds_another_series_by_now_is_refused(
     session, user, qtbot, two_series: Path, chest, tmp_path: Path
 ) -> None:
@@ -123,6 +138,7 @@ def test_a_case_whose_folder_holds_another_series_by_now_is_refused(
     assert session.save_case(tmp_path / "case.nru")
     for path in two_series.iterdir():
         path.rename(tmp_path / "later" / f"other_{path.name}")
+    session.viewer.layers.clear()
     session.open_case(tmp_path / "case.nru")
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert not user.asked  # the answer would be for a CT, not for a case

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from napari.components import ViewerModel
 
 import napari_resunet as nru
 from napari_resunet.errors import InputError, SpacingUnknownError
+from napari_resunet.geometry import Geometry
 from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.plugin.layers import ct_layer_data
 from napari_resunet.plugin.session import Session
@@ -414,6 +416,7 @@ def test_values_that_cannot_be_hu_are_asked_about_and_not_run(session, heard, qt
     run(session, qtbot)
     assert isinstance(heard.errors[0], InputError)
     assert not session.case.done.any()
+    session.show_layers()
     session.mask_layer.data_setitem(BOX, 1)
     session.answer_hu(-1024)
     assert all(check.level != "ask" for check in session.checks)
@@ -473,3 +476,46 @@ def test_a_mask_made_elsewhere_is_shown_and_kept_where_the_network_has_not_been(
     assert np.array_equal(session.mask_layer.data > 0, chest.mask.axial > 0)
     run(session, qtbot, slices=(0, 4))
     assert np.array_equal(session.mask_layer.data[8:] > 0, chest.mask.axial[8:] > 0)
+
+
+def test_the_ct_that_is_opened_is_the_one_that_is_seen(session, qtbot, chest) -> None:
+    session.show_ct(chest.volume)
+    run(session, qtbot)
+    first, mask = session.ct_layer, session.mask_layer
+    matrix = chest.volume.geometry.index_to_lps.copy()
+    matrix[2, 3] += 5000
+    elsewhere = Volume(chest.volume.array[::-1].copy(), Geometry(chest.volume.array.shape, matrix))
+    session.show_ct(elsewhere)
+    assert session.ct_layer.visible
+    assert not first.visible
+    assert not mask.visible
+    assert session.slice_in_view == 14
+    lowest, highest = session.ct_layer.extent.world[:, 0]
+    assert lowest <= session.viewer.dims.point[0] <= highest
+    session.choose(first)
+    assert first.visible
+    assert mask.visible
+
+
+def test_a_closed_session_lets_go_of_the_mask_layer(session, qtbot, chest) -> None:
+    session.show_ct(chest.volume)
+    run(session, qtbot)
+    layer, case = session.mask_layer, session.case
+    session.close()
+    version = case.hand_version
+    with layer.block_history():
+        layer.paint((5, 5, 5), 1)
+    assert case.hand_version == version
+    layer.undo()
+    assert not layer.data[5, 5, 5]
+    assert {"undo", "redo"}.isdisjoint(vars(layer))
+
+
+def test_values_that_are_to_be_asked_about_are_told_of_before_a_layer_is_added(session, heard, chest) -> None:
+    session.show_ct(
+        dataclasses.replace(chest.volume, array=np.maximum(chest.volume.array, -1024) + np.int16(1024))
+    )
+    session.run(CPU)
+    assert "HU + 1024" in str(heard.errors[0])
+    assert len(session.viewer.layers) == 1
+    assert not session.is_running

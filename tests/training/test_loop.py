@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +16,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_resunet.errors import CancelledError, CheckpointError, InputError
+from napari_resunet.errors import CancelledError, CheckpointError, InputError, OutputError
 from napari_resunet.model.checkpoint import load_model, load_state
 from napari_resunet.model.device import Device
 from napari_resunet.model.presets import PRESETS
 from napari_resunet.phantom import make_phantom
 from napari_resunet.settings import TrainSettings
+from napari_resunet.training import loop
 from napari_resunet.training.cases import Case, split_cases
 from napari_resunet.training.dataset import LabelledCase, Slices, load_case, load_slices
 from napari_resunet.training.loop import Progress, _Learner, new_card, train, validate
@@ -145,6 +148,87 @@ def test_a_training_is_not_taken_up_with_other_settings(people: Any, trained: An
     path, _ = trained
     with pytest.raises(CheckpointError, match=r"tiny.run holds a training begun with other settings; give"):
         run(people, path, dataclasses.replace(SETTINGS, **changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda state: state.pop("settings"), "settings is missing"),
+        (lambda state: state.pop("network"), "network is missing"),
+        (lambda state: state.pop("average"), "average is missing"),
+        (lambda state: state.pop("optimiser"), "optimiser is missing"),
+        (lambda state: state.pop("step"), "step is missing"),
+        (lambda state: state.pop("curve"), "curve is missing"),
+        (lambda state: state["network"].pop("head.2.bias"), "Error.* in loading state_dict for ResUNet"),
+        (lambda state: state.update(average=3), "state_dict to be dict-like"),
+        (lambda state: state["optimiser"].pop("state"), "state is missing"),
+        (lambda state: state["optimiser"]["state"][0].pop("exp_avg"), "exp_avg is missing"),
+        (lambda state: state["optimiser"]["state"][0].update(exp_avg=torch.zeros(3)), "of another network"),
+        (lambda state: state.update(step="four"), "four"),
+        (lambda state: state.update(step=13), "step 13 of 12"),
+        (lambda state: state.update(step=-1), "step -1 of 12"),
+        (lambda state: state.update(curve=[(4, 0.5)]), "missing 3 required positional arguments"),
+        (lambda state: state.update(curve=[("4", "a", 0, 0, 0)]), "could not convert string to float"),
+        (lambda state: state.update(curve=3), "not iterable"),
+    ],
+)
+def test_a_state_that_lacks_something_is_refused_in_one_line(
+    change: Callable[[dict[str, Any]], Any], what: str, people: Any, trained: Any, tmp_path: Path
+) -> None:
+    state = load_state(trained[0].with_suffix(".run") / "state.pt")
+    change(state)
+    (tmp_path / "tiny.run").mkdir()
+    torch.save(state, tmp_path / "tiny.run" / "state.pt")
+    match = rf"state\.pt is the damaged state of a training \(.*{what}.*\); delete it to begin anew"
+    with pytest.raises(CheckpointError, match=match) as said:
+        run(people, tmp_path / "tiny.safetensors")
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("state", [[1, 2], torch.zeros(2), "settings", None], ids=type)
+def test_a_state_of_another_kind_is_refused_in_one_line(state: Any, people: Any, tmp_path: Path) -> None:
+    (tmp_path / "tiny.run").mkdir()
+    torch.save(state, tmp_path / "tiny.run" / "state.pt")
+    with pytest.raises(CheckpointError, match=r"state\.pt is not the state of a training; delete it"):
+        run(people, tmp_path / "tiny.safetensors")
+
+
+@pytest.mark.parametrize("name", ["tiny.safetensors", "tiny.run/state.pt"])
+def test_what_could_not_be_written_leaves_the_last_model_and_state(
+    name: str, people: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.safetensors"
+    with pytest.raises(CancelledError):
+        run(people, path, track=cut_off_after(4))
+    before = {file: file.read_bytes() for file in (path, tmp_path / "tiny.run" / "state.pt")}
+
+    def half(*arguments: Any, **_options: Any) -> None:
+        written = next(argument for argument in arguments if isinstance(argument, Path))
+        written.write_bytes(b"half of")
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(loop, "save_state" if name.endswith(".pt") else "save_model", half)
+    monkeypatch.setattr(loop, "validate", lambda *_arguments: (2.0, 0.0))  # better than the last
+    with pytest.raises(OutputError, match=rf"{name} could not be written: the disk is full"):
+        run(people, path)
+    assert (tmp_path / name).read_bytes() == before[tmp_path / name]
+    assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_model_and_state_are_on_the_disk_before_they_take_their_places(
+    people: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    forced = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        is_it = os.fstat(descriptor)
+        synced.extend(p.name for p in tmp_path.rglob("*.part.*") if os.path.samestat(p.stat(), is_it))
+        forced(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    run(people, tmp_path / "tiny.safetensors", dataclasses.replace(SETTINGS, steps=1))
+    assert [name.split(".")[1] for name in synced] == ["tiny", "state"]
 
 
 def test_a_last_step_that_is_no_validation_point_is_validated_too(people: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from magicgui.widgets import CheckBox, Container, PushButton
 
 from napari_resunet.plugin.forms import field_widget
 from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.proposed import stem_of
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import MaskSettings
 
@@ -72,7 +73,7 @@ class ExportPanel(Container):
 
     def _stem(self) -> str:
         layer = self.session.ct_layer
-        return "ct" if layer is None else layer.name.partition(".")[0].removesuffix("_ct").replace(" ", "_")
+        return "ct" if layer is None else stem_of(layer.name)
 
     def _set_split(self, split: bool) -> None:
         if self.session.case is not None:

@@ -20,6 +20,7 @@ from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.plugin.figures import Figures, how_made
 from napari_resunet.plugin.jobs import Job
 from napari_resunet.plugin.panels.text import fields, row, text
+from napari_resunet.plugin.proposed import stem_of
 from napari_resunet.plugin.references import can_be_reference, reference_of
 from napari_resunet.plugin.session import Session
 from napari_resunet.volume import Mask, Volume
@@ -174,7 +175,7 @@ class MeasurePanel(Container):
         if self._found is None:
             return
         ct = self._ct_name()
-        path = self._ask_figures(f"{ct.partition('.')[0]}_lung_figures.csv")
+        path = self._ask_figures(f"{stem_of(ct)}_lung_figures.csv")
         if path is None:
             return
         try:
