@@ -76,8 +76,9 @@ def test_segment_gives_the_bytes_that_the_api_gives(command, chest, dicom: Path,
     assert (tmp_path / "cli.nii.gz").read_bytes() == (tmp_path / "api.nii.gz").read_bytes()
 
 
-def test_segment_runs_only_the_slices_asked_for(command, dicom: Path, tmp_path: Path) -> None:
+def test_segment_runs_only_the_slices_asked_for(command, dicom: Path, tmp_path: Path, capsys) -> None:
     assert command("segment", dicom, "-o", tmp_path / "m.tif", "--slices", "10:12", "--no-clean") == 0
+    assert "note: 2 of 28 slices were run" in capsys.readouterr().err
     filled = nru.read_mask(tmp_path / "m.tif").array.any(axis=(1, 2))
     assert np.flatnonzero(filled).tolist() == [10, 11]
 
@@ -511,6 +512,8 @@ def test_info_lists_the_checks_with_the_users_answers_taken_in(
     lines = capsys.readouterr().out.splitlines()
     assert "note   orientation: IPL by the user's word" in lines
     assert lines[-1] == "ok     size: 28 axial slices of 96 x 96"
+    assert command("info", silent_about_axes, "--frame", "0", "--hu-offset", "0") == 0
+    assert "note   HU: taken as HU by the user's word" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ from napari_resunet.plugin.layers import (
 )
 from napari_resunet.plugin.lazy import Loaded, is_lazy, said_of_failed
 from napari_resunet.plugin.opening import Opening
+from napari_resunet.plugin.slice_view import camera_of
 from napari_resunet.plugin.work import cleaning, predicting
 from napari_resunet.preflight import Check, preflight
 from napari_resunet.record import CaseRecord, CtReference
@@ -212,7 +213,8 @@ class Session:
         z = self.ct_layer.world_to_data(point)[0]
         if not -0.5 <= z < len(self.ct_layer.data) - 0.5:
             self.show_slice(len(self.ct_layer.data) // 2)
-            self.viewer.reset_view()
+            self.viewer.reset_view()  # for which hidden layers count too
+            camera_of(self.viewer).center = tuple(self.ct_layer.extent.world.mean(axis=0))
 
     def _known_case(self, layer: Layer) -> Case | None:
         """Return the case of a CT that was open before, perhaps in a widget that was closed since."""

@@ -61,7 +61,7 @@ def test_the_worst_stands_first_and_what_is_well_is_one_line() -> None:
         "? HU: no air &lt; -1000",
         "• Tilt: tilted",
         "• left out: 1 scout",
-        "✓ voxel size, gaps: well",
+        "✓ voxel size, gaps: all right",
     ]
 
 

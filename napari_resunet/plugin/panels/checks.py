@@ -26,7 +26,7 @@ def check_lines(checks: Iterable[Check], notes: Iterable[str] = ()) -> str:
         by_level[check.level].append(said)
     by_level["note"] += [_shown(note) for note in notes]
     well = by_level["ok"]
-    by_level["ok"] = [f"{', '.join(well)}: well"] if well else []
+    by_level["ok"] = [f"{', '.join(well)}: all right"] if well else []
     return "".join(_LINE.format(colour, mark, said) for (mark, colour), said in _pairs(by_level))
 
 
