@@ -113,8 +113,11 @@ print(batch.stop, batch.notes)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="has no such limit")
 def test_f17_real_memory_that_runs_out_is_known_as_such(outcome) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", SMALL_MEMORY, "80"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    for megabytes in ("100", "80", "60", "50"):  # how much is free already is another thing each time
+        command = [sys.executable, "-W", "ignore", "-c", SMALL_MEMORY, megabytes]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.stdout != "8 ()\n":
+            break
     assert done.stdout.startswith("8 ('memory ran out on CPU, 1 threads: slices were run "), done.stderr
     outcome("NOTE", done.stdout[3:-3])
 
