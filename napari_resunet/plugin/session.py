@@ -319,7 +319,7 @@ class Session:
             return
         if self.is_busy():
             return
-        if self._refuses_its_values():
+        if self._has_open_question():
             return
         self.sync()
         self.show_layers()
@@ -337,13 +337,12 @@ class Session:
         on_value, then = partial(self._on_prediction, case, edits), partial(self._after_run, case)
         self.start(predicting, *work, on_value=on_value, then=then, label="finding lungs")
 
-    def _refuses_its_values(self) -> bool:
-        """Tell of what a check of the open CT found that has to be answered first; return whether there is any."""
-        barred = [check for check in self.checks if check.level == "refuse" or "hu_offset" in check.answers]
-        for check in barred:
-            answer = "; say so under CT first" if check.answers else ""
-            self.events.failed.emit(InputError(f"{check.text}{answer}"))
-        return bool(barred)
+    def _has_open_question(self) -> bool:
+        """Tell what has to be said of the values of the open CT before a run; return whether there is anything."""
+        asked = [check for check in self.checks if check.level == "ask" and "hu_offset" in check.answers]
+        for check in asked:
+            self.events.failed.emit(InputError(f"{check.text}; say so under CT first"))
+        return bool(asked)
 
     def cancel(self) -> None:
         """Stop after the slices that are being worked on; finished slices stay. A file being read is not opened."""
