@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,12 @@ def read_back_itk(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     return stored.array, stored.geometry
 
 
-def write_itk(array_zyx: npt.NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
+def write_itk(
+    array_zyx: npt.NDArray[np.uint8], geometry: Geometry, path: Path, fields: Mapping[str, str] | None = None
+) -> None:
     """Write a mask as compressed NRRD or MetaImage, by the ending (not atomically: see `replacing`).
+
+    `fields` go into the header of an NRRD as they are, as name:=value.
 
     Raises
     ------
@@ -100,6 +104,8 @@ def write_itk(array_zyx: npt.NDArray[np.uint8], geometry: Geometry, path: Path) 
     image.SetOrigin(geometry.index_to_lps[:3, 3].tolist())
     image.SetSpacing(geometry.spacing_mm[::-1])
     image.SetDirection(geometry.directions[:, ::-1].ravel().tolist())
+    for name, value in (fields or {}).items():
+        image.SetMetaData(name, value)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:

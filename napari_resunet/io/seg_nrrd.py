@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK
 
-from napari_resunet.errors import OutputError
 from napari_resunet.geometry import Geometry
-from napari_resunet.io.regular_file import one_line
+from napari_resunet.io.itk import write_itk
 from napari_resunet.io.segments import Segment
 
-sitk: Any = SimpleITK  # it has no types
 _LABEL_MAP = "Binary labelmap"
 # from the list of terms that Slicer ships: context ~ category ~ type ~ modifier ~ context ~ region ~ its modifier
 _TERMS = (
@@ -35,18 +31,7 @@ def write_seg_nrrd(
     OutputError
         If ITK says it could not. It does not always say so: read the file again.
     """
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array_zyx))
-    image.SetOrigin(geometry.index_to_lps[:3, 3].tolist())
-    image.SetSpacing(geometry.spacing_mm[::-1])
-    image.SetDirection(geometry.directions[:, ::-1].ravel().tolist())
-    for name, value in slicer_fields(geometry.shape, segments).items():
-        image.SetMetaData(name, value)  # written as it is, as name:=value
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError as error:
-        raise OutputError(
-            f"{path.name} could not be written ({one_line(error)}); choose another folder or ending"
-        ) from error
+    write_itk(array_zyx, geometry, path, slicer_fields(geometry.shape, segments))
 
 
 def slicer_fields(shape: Sequence[int], segments: Sequence[Segment]) -> dict[str, str]:
