@@ -37,7 +37,7 @@ def names(folder: Path) -> set[str]:
 
 
 def killed(*what: str) -> subprocess.CompletedProcess[str]:
-    script = HERE.parent.parent / "benchmarks" / "kill.py"
+    script = HERE.parent / "benchmarks" / "kill.py"
     command = [sys.executable, "-W", "ignore", str(script), "--points", "15", "--only", *what]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 

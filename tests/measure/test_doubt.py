@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from napari_resunet.measure.doubt import SliceDoubt, slice_doubt
 
 Bytes = npt.NDArray[np.uint8]
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "doubt.py"
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "doubt.py"
 # What each slice is given, so that specks raise little doubt.
 MM2, MM = 100, 10
 

@@ -1,6 +1,6 @@
 """Damaged files by the thousand: each is read whole and right, or refused in words; nothing crashes or hangs.
 
-    python benchmarks/fuzz.py [--files N] [--formats NAME ...] [--seed S] [--keep FOLDER]
+    python tests/benchmarks/fuzz.py [--files N] [--formats NAME ...] [--seed S] [--keep FOLDER]
 
 Small files of each format are damaged (bytes flipped, zeroed or doubled; cut; two files spliced; numbers in headers
 set to extremes) and read in child processes with limited memory and time. Counted are

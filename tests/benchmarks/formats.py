@@ -1,6 +1,6 @@
 """Real files read by us and by the reference libraries, and a mask of each through every format and back: a table.
 
-    python benchmarks/formats.py FOLDER
+    python tests/benchmarks/formats.py FOLDER
 
 FOLDER is searched for CT: DICOM series (folders and single files), NIfTI, NRRD, MetaImage. For each is told
 

@@ -1,6 +1,6 @@
 """Opens the widget, runs the network, closes the viewer, many times over in one process: a table of what stays behind.
 
-    xvfb-run -a -s "-screen 0 1600x1200x24 +extension GLX" python benchmarks/soak.py [--cycles 300] [--minutes 5]
+    xvfb-run -a -s "-screen 0 1600x1200x24 +extension GLX" python tests/benchmarks/soak.py [--cycles 300] [--minutes 5]
 
 Each cycle shows a small made-up chest in a new viewer, runs the network on it, paints a box and closes the viewer: in
 turn when the run is over, and at a random moment before that. Threads, viewers and sessions that are still there are

@@ -1,6 +1,6 @@
 """How well the doubt finds the slices where the mask is worst, on CTs with a reference: a table.
 
-    python benchmarks/doubt.py FOLDER
+    python tests/benchmarks/doubt.py FOLDER
 
 FOLDER is searched for pairs NAME_ct.nii.gz (or a DICOM folder NAME_dicom) and NAME_lungs.nii.gz, a mask of 0 and 1 on
 the same grid. Each CT is segmented as the window does by default; its slices are ranked by doubt, and by the baseline

@@ -1,6 +1,6 @@
 """How fast a CT is segmented, and what it takes: figures taken side by side, in one run, as a table.
 
-    python benchmarks/speed.py [--slices 100 300] [--grids 128 256] [--json FILE] [--picture FILE]
+    python tests/benchmarks/speed.py [--slices 100 300] [--grids 128 256] [--json FILE] [--picture FILE]
 
 The CT is a made-up chest of 512 x 512 pixels, repeated along the patient. Times are medians of repeats after one
 warm-up; each figure of memory is of a process of its own.

@@ -1,6 +1,6 @@
 """Kills a process at random moments while it writes, and looks at what is there afterwards: a table.
 
-    python benchmarks/kill.py [--points 200] [--seed 0] [--only nifti tiff case journal]
+    python tests/benchmarks/kill.py [--points 200] [--seed 0] [--only nifti tiff case journal]
 
 A child writes one version after the other to the same place and says which ones are whole; it gets a SIGKILL at a
 random moment. What is there then has to be the last version it spoke of (old) or the one after it (new); anything else
