@@ -52,6 +52,7 @@ HOMES = {
     "qtpy": {"plugin"},
     "magicgui": {"plugin"},
     "superqt": {"plugin"},
+    "vispy": {"plugin"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

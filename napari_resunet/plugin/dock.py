@@ -33,6 +33,7 @@ from napari_resunet.plugin.proposed import stem_of
 from napari_resunet.plugin.questions import ask, ask_place
 from napari_resunet.plugin.section import Section
 from napari_resunet.plugin.session import Session
+from napari_resunet.plugin.software_gl import spare_programs
 from napari_resunet.plugin.warm_up import warm_up
 from napari_resunet.settings import InputAnswers
 
@@ -48,6 +49,7 @@ class LungSegmentation(QScrollArea):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
+        spare_programs()
         # napari hands in a proxy, which gives a new proxy of a layer each time: identity would be lost
         self.session = Session(getattr(viewer, "__wrapped__", viewer))
         self._dialogs = dialogs = Dialogs(self)
