@@ -24,7 +24,9 @@ Where things live, each importing only from what stands above it::
     case                        one open case, the only object that changes
     workflows                   whole jobs: segment, evaluate, train, convert, demo
     facts                       what a machine, a CT or a model is, in plain names and values
-    cli                         the command line; the only file that prints and exits
+    cohort/                     many CTs: found, shared out to workers, told on disk; reviewed one after the other
+    cli_options, cli_cohort     options made from the settings records; the commands for a cohort
+    cli                         the command line; with cli_cohort all that prints, and alone what exits
     plugin/                     the window; the only folder that knows napari and Qt
     __main__                    starts the command line, and hands it the window
 

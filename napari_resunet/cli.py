@@ -1,6 +1,7 @@
 """The command line: arguments to settings to workflows. The only file that prints and exits.
 
 Exit codes: 0 done; 2 wrong arguments; 3 the input was refused; 4 the output could not be written; 130 interrupted.
+A cohort has one more: 1, not all of its cases are done.
 Errors are one line on stderr. Progress goes to stderr, results to stdout. Heavy libraries are imported by the
 command that needs them, so that ``--help`` is there at once.
 """
@@ -13,15 +14,18 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
+from napari_resunet import cli_cohort
+from napari_resunet.cli_options import DeviceName, DeviceOption
+from napari_resunet.cli_options import option as _option
+from napari_resunet.cli_options import settings_of as _settings
 from napari_resunet.errors import CtMissingError, GeometryError, InputError, OutputError, ResUNetError
 from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings, explain
 
 T = TypeVar("T")
-S = TypeVar("S")
 OpenWindow = Callable[..., None]
 
 REFUSED, UNWRITABLE, INTERRUPTED = 3, 4, 130
@@ -33,6 +37,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(cli_cohort.commands)
 
 
 def run(arguments: Sequence[str] | None = None, *, open_window: OpenWindow) -> int:
@@ -65,22 +72,6 @@ def _fail(message: str, code: int, *, debug: bool) -> int:
         traceback.print_exc()
     print("error: " + " ".join(message.split()), file=sys.stderr)
     return code
-
-
-def _option(settings: type[Any], name: str, *flags: str) -> Any:
-    """Return a command line option with the text and the limits of a field of a settings record."""
-    meta = explain(settings, name)
-    numeric = meta["type"] in (int, float)
-    limits = {"min": meta["low"], "max": meta["high"]} if numeric else {}
-    return typer.Option(*flags, help=meta["tip"], show_default=True, **limits)
-
-
-def _settings(record: type[S], **choices: Any) -> S:
-    """Return a settings record; a choice it refuses is a wrong argument."""
-    try:
-        return record(**choices)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _show_progress(label: str) -> Callable[[Sequence[T]], Iterable[T]]:
@@ -140,15 +131,6 @@ def _slices(text: str | None) -> tuple[int, int] | None:
     return first, last
 
 
-class DeviceName(StrEnum):
-    """The devices, as the command line offers them."""
-
-    auto = "auto"
-    cuda = "cuda"
-    mps = "mps"
-    cpu = "cpu"
-
-
 class PresetName(StrEnum):
     """The network's presets, as the command line offers them."""
 
@@ -164,7 +146,6 @@ Source = Annotated[
         help="A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD; a slice as PNG.",
     ),
 ]
-DeviceOption = Annotated[DeviceName, _option(PredictSettings, "device")]
 SpacingOption = Annotated[
     str | None, typer.Option(metavar="Z,Y,X", help="Voxel size in mm, for a file that does not say.")
 ]
@@ -513,13 +494,17 @@ def view(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD; or a case file (.nru).",
+            help="A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD; a case file (.nru); a cohort's folder.",
         ),
     ],
     mask: Annotated[Path | None, typer.Option("--mask", help="A mask of this CT to correct.")] = None,
     ct: Annotated[
         Path | None, typer.Option("--ct", help="Of a case file, the CT; beside it by default.")
     ] = None,
+    next_case: Annotated[
+        bool, typer.Option("--next", help="Of a cohort, the most doubtful case that is not reviewed yet.")
+    ] = False,
+    case: Annotated[str | None, typer.Option("--case", metavar="ID", help="Of a cohort, this case.")] = None,
     spacing: SpacingOption = None,
     series: SeriesOption = None,
     hu_offset: OffsetOption = None,
@@ -527,14 +512,20 @@ def view(
     frame: FrameOption = None,
     orientation: OrientationOption = None,
 ) -> None:
-    """Open napari with the CT, the mask and the widget; or go on with a case where it was saved."""
+    """Open napari with the CT, the mask and the widget; go on with a saved case; or review the cases of a cohort."""
+    from napari_resunet.cohort.manifest import case_ids
     from napari_resunet.io.case_file import is_case_file
 
-    if not _has_display():
-        raise InputError("there is no display to open a window on; use segment with --picture")
     answers = InputAnswers(
         _spacing(spacing), series, hu_offset, accept_gaps, frame, _orientation(orientation)
     )
+    holds_cases, of_one_ct = bool(case_ids(source)), mask or ct or answers != InputAnswers()
+    if (holds_cases and of_one_ct) or (not holds_cases and (next_case or case)) or (next_case and case):
+        raise typer.BadParameter("--next or --case, and nothing else, go with the folder of a cohort")
+    if holds_cases:
+        _view_cohort(context, source, case, next_case=next_case)
+        return
+    _require_display()
     if is_case_file(source):
         if mask is not None or answers != InputAnswers():
             raise typer.BadParameter("a case file knows its mask and its CT; give nothing but --ct with it")
@@ -543,6 +534,26 @@ def view(
         raise typer.BadParameter("--ct says where the CT of a case file is; INPUT is none")
     else:
         context.obj(source, mask=mask, answers=answers)
+
+
+def _require_display() -> None:
+    if not _has_display():
+        raise InputError("there is no display to open a window on; use segment with --picture")
+
+
+def _view_cohort(context: typer.Context, out: Path, case: str | None, *, next_case: bool) -> None:
+    """Open a case of a cohort, and the next ones after it; without a choice, tell what there is."""
+    from napari_resunet.cohort import reviewing
+
+    if next_case:
+        following = reviewing.next_open(reviewing.in_order_of_doubt(out))
+        case = None if following is None else following.id
+    if case is None:
+        print(reviewing.summary(out))
+        print(f"look at {out / 'index.html'}; open cases with --next or --case ID", file=sys.stderr)
+        return
+    _require_display()
+    context.obj(out, cohort_case=case)
 
 
 def _view_case(context: typer.Context, case: Path, ct: Path | None) -> None:

@@ -75,7 +75,8 @@ def _sample(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _counted(array: npt.NDArray[Any]) -> tuple[list[HuFinding], float, float]:
     """Return how many voxels are no numbers or padding, where there are some, and between what the others lie."""
     odd, padded, low, high = 0, 0, math.inf, -math.inf
-    for plane in array:
+    for read in array:
+        plane = np.asarray(read)  # one at a time, where they are computed or lie in a file
         lowest, highest = plane.min(), plane.max()  # not a number if there is one in it
         # most slices have neither, and counting takes longer
         if not (np.isfinite(lowest) and np.isfinite(highest) and lowest > PADDING_HU):
@@ -87,7 +88,7 @@ def _counted(array: npt.NDArray[Any]) -> tuple[list[HuFinding], float, float]:
                 continue
             lowest, highest = values.min(), values.max()
         low, high = min(low, float(lowest)), max(high, float(highest))
-    share = 100 * padded / array.size
+    share = 100 * padded / math.prod(array.shape)
     said = (
         (odd, "not numbers", f"{odd:,} voxels are not finite (NaN or infinite): taken as air by the network"),
         (

@@ -193,8 +193,25 @@ class TrainSettings:
     grid: int = _choice(
         128, "Grid", "Side in pixels of the training images; a multiple of 16.", low=32, high=512
     )
+    fine: float = _choice(
+        0.4,
+        "Fine share",
+        "Share of the steps at twice the grid, with a quarter of the batch, so that the model serves both.",
+        low=0.0,
+        high=1.0,
+    )
     steps: int = _choice(5000, "Steps", "Optimiser steps in all.", low=1)
     batch: int = _choice(12, "Batch", "Slices a step.", low=2, high=512)
+    hard: float = _choice(
+        0.0,
+        "Hard slices",
+        "How much likelier slices are drawn on which the network errs more than on average; 0 draws evenly.",
+        low=0.0,
+        high=10.0,
+    )
+    without: str = _choice(
+        "", "Without", "Ingredients of the augmentation to leave out, by name, with commas between."
+    )
     learning_rate: float = _choice(
         1e-3, "Learning rate", "Highest learning rate of the schedule.", low=1e-6, high=1.0
     )

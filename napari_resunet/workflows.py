@@ -298,7 +298,7 @@ def train_model(
     training, validation = cases.split_cases(data, settings.seed)
     card = loop.new_card(settings, **{"name": model_path.stem, **(texts or {})})
     return loop.train(
-        dataset.load_slices(training, settings.grid, read_track),
+        dataset.load_slices(training, settings.grid * (2 if settings.fine else 1), read_track),
         [dataset.load_case(case) for case in read_track(validation)],
         card=card,
         settings=settings,

@@ -1122,3 +1122,14 @@ TestEditsSurvive = EditsSurvive.TestCase
 TestEditsSurvive.settings = STEADY
 TestEditsSurviveUnwatched = EditsSurviveUnwatched.TestCase
 TestEditsSurviveUnwatched.settings = STEADY
+
+
+@pytest.mark.parametrize("side", [8, 9])  # voxels of a slice that are a multiple of eight, and that are not
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_single_voxel_set_by_hand_is_seen_wherever_the_threshold_goes(side: int, at: int) -> None:
+    shape = (2, side, side)
+    case = Case(Volume(np.zeros(shape, np.int16), Geometry.from_spacing(shape, (1.0, 1.0, 1.0))))
+    case.mask[1].ravel()[at] = 1
+    case.set_threshold(0.7)
+    assert case.voxels_added == 1
+    assert case.mask[1].ravel()[at] == 1

@@ -24,14 +24,17 @@ LEVELS = [
     {"imaging", "io", "measure", "model", "phantom", "pictures"},
     {"editing", "inference", "preflight", "training"},
     {"case", "facts", "workflows"},
+    {"cli_options", "cohort"},
+    {"cli_cohort"},
     {"cli", "plugin"},
     {"__main__"},
 ]
 LEVEL_OF = {group: level for level, groups in enumerate(LEVELS) for group in groups}
 
-# Big libraries have homes. `facts` tells which torch there is, and imports it only when it is asked.
+# Big libraries have homes. `facts` tells which torch there is, and imports it only when it is asked; `cohort` asks it
+# how many GPUs there are to share out.
 HOMES = {
-    "torch": {"model", "inference", "training", "facts"},
+    "torch": {"model", "inference", "training", "facts", "cohort"},
     "safetensors": {"model"},
     "nibabel": {"io"},
     "pydicom": {"io"},
@@ -40,7 +43,10 @@ HOMES = {
     "highdicom": {"io"},
     "filelock": {"editing", "io"},
     "platformdirs": {"editing"},
-    "pydantic": {"io"},
+    "pydantic": {"io", "cohort"},
+    "distributed": {"cohort"},
+    "dask": {"cohort"},
+    "jinja2": {"cohort"},
     "PIL": {"io"},
     "skimage": {"imaging"},
     "pyqtgraph": {"plugin"},
@@ -53,8 +59,8 @@ HOMES = {
     "magicgui": {"plugin"},
     "superqt": {"plugin"},
     "vispy": {"plugin"},
-    "typer": {"cli"},
-    "rich": {"cli"},
+    "typer": {"cli", "cli_cohort", "cli_options"},
+    "rich": {"cli", "cli_cohort"},
 }
 NOWHERE = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
 HEAVY = {
@@ -68,6 +74,9 @@ HEAVY = {
     "qtpy",
     "magicgui",
     "superqt",
+    "distributed",
+    "dask",
+    "pydantic",
 }
 
 
@@ -257,14 +266,14 @@ def test_facts_imports_torch_only_when_asked_for_them() -> None:
     assert "torch" not in loaded_by("import napari_resunet.facts")
 
 
-def test_imports_for_types_alone_are_the_cases_own() -> None:
+def test_imports_for_types_alone_are_the_cases_and_the_cohort_commands_own() -> None:
     for_types = {
         module
         for module, reader in READ.items()
         for entry in reader.imports
         if entry.for_types and group_imported(entry.name) not in (None, group_of(module))
     }
-    assert for_types <= {"case.py"}
+    assert for_types <= {"case.py", "cli_cohort.py"}
 
 
 @pytest.mark.parametrize(
@@ -272,7 +281,7 @@ def test_imports_for_types_alone_are_the_cases_own() -> None:
     [
         ("torch.load", {"model/checkpoint.py"}),
         ("sys.exit", {"cli.py", "__main__.py"}),
-        ("print", {"cli.py"}),
+        ("print", {"cli.py", "cli_cohort.py"}),
         ("napari.qt.threading.create_worker", {"plugin/jobs.py"}),
         ("napari.qt.threading.thread_worker", {"plugin/jobs.py"}),
         ("napari.qt.create_worker", {"plugin/jobs.py"}),
@@ -291,7 +300,7 @@ def test_what_is_done_in_one_place_is_done_only_there(name: str, homes: set[str]
 
 def test_those_places_are_found() -> None:
     assert using("torch.load") == {"model/checkpoint.py"}
-    assert using("print") == {"cli.py"}
+    assert using("print") == {"cli.py", "cli_cohort.py"}
     assert using("napari.qt.threading.create_worker") == {"plugin/jobs.py"}
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from napari_resunet.errors import DeviceError, InputError, NotFiniteError, PredictionError
 from napari_resunet.imaging.body import LEAST_SIDE, body_box
 from napari_resunet.imaging.intensity import refuse_implausible_hu
-from napari_resunet.model.checkpoint import Model, load_model
+from napari_resunet.inference.axial import AxialSlices
+from napari_resunet.inference.ready import ready_network
+from napari_resunet.model.checkpoint import Model
 from napari_resunet.model.device import Device, choose_device
 from napari_resunet.model.slices import Crop, slice_probabilities
 from napari_resunet.settings import PredictSettings
@@ -95,16 +100,15 @@ class Prediction:
             )
         if not volume.hu_confirmed:
             refuse_implausible_hu(volume.array)
-        self._hu = volume.axial
+        self._hu = AxialSlices(volume)
         _refuse_small(self._hu.shape[1:])
         count = len(self._hu)
         self.blocks = _blocks(count, slices or (0, count), start=count // 2 if start is None else start)
         self._device = choose_device(device)
-        self._model = _on_device(model if isinstance(model, Model) else load_model(model), self._device)
-        if grid < 1 or grid % self._model.network.settings.multiple:
-            raise InputError(
-                f"the grid must be a multiple of {self._model.network.settings.multiple}, got {grid}"
-            )
+        self._model = ready_network(model, self._device)
+        multiple = self._model.plain.settings.multiple
+        if grid < 1 or grid % multiple:
+            raise InputError(f"the grid must be a multiple of {multiple}, got {grid}")
         self.run = Run(
             model=self._model.card.name,
             model_sha256=self._model.card.sha256,
@@ -128,9 +132,11 @@ class Prediction:
         self.blocks = [block for block in self.blocks if not done[slice(*block)].all()]
 
     def batches(self) -> Iterator[Batch]:
-        """Run the blocks one by one."""
-        for block in self.blocks:
-            yield self.predict(block)
+        """Run the blocks one by one; while a CUDA GPU works on one, the next is made ready."""
+        if self._device.torch.type == "cuda":
+            yield from _ahead(self.predict, self.blocks)
+        else:
+            yield from map(self.predict, self.blocks)
 
     def predict(self, block: Block) -> Batch:
         """Run one block of slices.
@@ -155,18 +161,20 @@ class Prediction:
                 MemoryError,
                 RuntimeError,
             ) as error:  # whatever a driver, a kernel or an allocator has to say
-                self._take_smaller_batches(error)
+                self._take_smaller_batches(error, len(part))
             else:
                 start += len(part)
         return Batch(block[0], stop, np.concatenate(found), self.notes)
 
     def _probabilities(self, slices: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-        return self._on(self._device, self._model, slices)
+        return self._on(self._device, self._model.network, slices)
 
-    def _on(self, device: Device, model: Model, slices: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    def _on(
+        self, device: Device, network: nn.Module, slices: npt.NDArray[np.generic]
+    ) -> npt.NDArray[np.uint8]:
         crop: Crop = self.run.crop
         return slice_probabilities(
-            model.network, model.card, slices, crop=crop, grid=self.run.grid, device=device
+            network, self._model.card, slices, crop=crop, grid=self.run.grid, device=device
         )
 
     def _why_not_finite(self, z: int) -> str:
@@ -174,7 +182,7 @@ class Prediction:
         device = self._device
         said = f"slice {z} came out not finite on {device.label} in {device.precision}"
         try:
-            on_cpu = Model(copy.deepcopy(self._model.network).float().cpu(), self._model.card)
+            on_cpu = copy.deepcopy(self._model.plain).float().cpu()
             self._on(_PLAIN_CPU, on_cpu, self._hu[z : z + 1])
         except NotFiniteError:
             return (
@@ -184,14 +192,14 @@ class Prediction:
             return f"{said}, but not in float32: this processor is at fault, choose another device"
         return f"{said}, but not on the CPU: the GPU or its driver is at fault, choose device cpu"
 
-    def _take_smaller_batches(self, error: Exception) -> None:
+    def _take_smaller_batches(self, error: Exception, failed: int) -> None:
         label = self._device.label
         if not _is_out_of_memory(error):
             raise DeviceError(f"the network failed on {label} ({error}); choose another device") from error
-        if self._most == 1:
+        if failed == 1:
             other = "choose a smaller grid" if self._device.name == "cpu" else "choose device cpu"
             raise DeviceError(f"{label} has not enough memory for one slice; {other}") from error
-        self._most //= 2
+        self._most = min(self._most, failed // 2)  # not halved twice for two blocks at work
         _log.warning("memory ran out on %s: going on with %d slices at a time", label, self._most)
         if self._device.name == "cuda":
             torch.cuda.empty_cache()
@@ -214,13 +222,15 @@ def predict(
     slices: Block | None = None,
     start: int | None = None,
     track: Track | None = None,
+    out: npt.NDArray[np.uint8] | None = None,
 ) -> ProbabilityMap:
     """Return how sure the network is, voxel by voxel, that there is lung.
 
     Parameters
     ----------
     volume : Volume
-        The CT in HU.
+        The CT in HU. Its array may lie in a file (`numpy.memmap`) or be read when it is looked at (dask, zarr): a few
+        slices are read at a time, three times over, and never all at once.
     model : str, Path or Model
         A built-in name, a weights file, or a loaded model.
     device : str
@@ -233,18 +243,23 @@ def predict(
         Axial slice to begin at; the middle by default.
     track : Track, optional
         Called with the blocks of slices; raises to cancel.
+    out : array of uint8, optional
+        Where to put the probabilities: as large as the CT, and 0 where no slice is asked for. A `numpy.memmap` where
+        they are too many for the memory; a new array by default.
 
     Returns
     -------
     ProbabilityMap
         On the grid of the CT; slices that were not asked for are 0.
     """
+    if out is not None and (out.shape != volume.array.shape or out.dtype != np.uint8):
+        raise ValueError(f"out must be uint8 of shape {volume.array.shape}, got {out.dtype} of {out.shape}")
     prediction = Prediction(volume, model=model, device=device, grid=grid, slices=slices, start=start)
-    array = np.zeros(volume.array.shape, dtype=np.uint8)
+    array = np.zeros(volume.array.shape, dtype=np.uint8) if out is None else out
     axial = volume.geometry.to_axial.apply(array)
     done = np.zeros(len(axial), dtype=bool)
-    for block in (track or silent)(prediction.blocks):
-        batch = prediction.predict(block)
+    # the tracker first: it may stop the work before a batch is begun
+    for _, batch in zip((track or silent)(prediction.blocks), prediction.batches(), strict=True):
         axial[batch.start : batch.stop] = batch.probabilities
         done[batch.start : batch.stop] = True
     notes = (*volume.notes, *prediction.notes)
@@ -274,7 +289,16 @@ def _blocks(count: int, wanted: Block, *, start: int) -> list[Block]:
     return sorted(blocks, key=lambda block: (max(block[0] - start, start - block[1] + 1, 0), block[0]))
 
 
-def _on_device(model: Model, device: Device) -> Model:
-    network = model.network if device.name == "cpu" else copy.deepcopy(model.network)
-    placed = network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(placed, model.card)
+def _ahead(work: Callable[[Block], Batch], blocks: list[Block]) -> Iterator[Batch]:
+    """Yield what `work` makes of the blocks, in their order, with one more at work than is waited for."""
+    with ThreadPoolExecutor(2, thread_name_prefix="slices") as pool:
+        at_work: deque[Future[Batch]] = deque()
+        try:
+            for block in blocks:
+                at_work.append(pool.submit(work, block))
+                if len(at_work) > 1:
+                    yield at_work.popleft().result()
+            while at_work:
+                yield at_work.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -12,12 +12,10 @@ from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any
 
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from napari_resunet.errors import InputError, NewerFormatError
 from napari_resunet.geometry import Geometry
-from napari_resunet.io.nifti_header import PLACING_FIELDS, header_like, parse_nifti_header
 from napari_resunet.io.regular_file import one_line
 from napari_resunet.io.sidecar import NOTICE, PROGRAM, describe_geometry, program_version
 from napari_resunet.record import CaseRecord, CtReference
@@ -232,6 +230,10 @@ def _ct(said: CtText) -> CtReference:
 
 def _header(said: CtText, geometry: Geometry) -> bytes:
     """Return the NIfTI header, if an export can do what it will do with it."""
+    from nibabel.spatialimages import HeaderDataError
+
+    from napari_resunet.io.nifti_header import header_like
+
     try:
         block = base64.b64decode(said.nifti_header or "", validate=True)
         if _placing_part(block) != block:
@@ -245,6 +247,8 @@ def _header(said: CtText, geometry: Geometry) -> bytes:
 
 def _placing_part(block: bytes) -> bytes | None:
     """Return a NIfTI header with nothing of `block` but what places the voxels: its texts may name a patient."""
+    from napari_resunet.io.nifti_header import PLACING_FIELDS, parse_nifti_header
+
     original = parse_nifti_header(block)
     if original is None:
         return None

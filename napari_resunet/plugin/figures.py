@@ -6,14 +6,15 @@ import html
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 import napari_resunet
 from napari_resunet.case import Case
 from napari_resunet.measure.agreement import Agreement
 from napari_resunet.measure.lungs import LungFigures
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # The lines of the table: words, field, format.
 _OF_LUNGS = (
@@ -64,10 +65,12 @@ class Figures:
         """Return a row for each lung; None stands where the reference does not tell right from left."""
         return [{"ct": ct, "mask": mask, **self._measured(lung), **self.made} for lung in self.lungs]
 
-    def features(self) -> pd.DataFrame:
+    def features(self) -> DataFrame:
         """Return what napari's table of features holds."""
+        from pandas import DataFrame
+
         by_hand = {name: value for name, value in self.made.items() if name.endswith("_by_hand")}
-        return pd.DataFrame(
+        return DataFrame(
             [{"index": _LABEL_OF[lung.name], **self._measured(lung), **by_hand} for lung in self.lungs]
         )
 

@@ -39,23 +39,29 @@ def open_window(
     mask: Path | None = None,
     answers: InputAnswers | None = None,
     record: CaseRecord | None = None,
+    cohort_case: str | None = None,
 ) -> None:
     """Open napari with a CT, a mask if there is one, and the widget; return when it is closed.
 
     Parameters
     ----------
     source, mask : Path
-        The CT, and a mask of it.
+        The CT, and a mask of it; or the folder of a cohort.
     answers : InputAnswers, optional
         What only a user can know of the CT.
     record : CaseRecord, optional
         Work on this CT to go on with.
+    cohort_case : str, optional
+        Of a cohort: which case to review first; a bar leads to the next.
 
     Raises
     ------
     InputError
         If CT or mask cannot be read, before any window opens.
     """
+    if cohort_case is not None:
+        _open_cohort(source, cohort_case)
+        return
     volume = open_ct(source, answers)
     known = None if mask is None else read_mask(mask)
     if known is not None:
@@ -64,4 +70,12 @@ def open_window(
     session.show_ct(volume, record)
     if known is not None:
         session.adopt_mask(known, name=mask.name)
+    napari.run()
+
+
+def _open_cohort(out: Path, case_id: str) -> None:
+    from napari_resunet.plugin.cohort import open_cohort_case, review_cohort
+
+    opened = open_cohort_case(out, case_id)
+    review_cohort(show_widget(napari.Viewer(title="napari-resunet")), out, opened)
     napari.run()

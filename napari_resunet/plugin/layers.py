@@ -67,6 +67,15 @@ def ct_layer_data(volume: Volume, name: str | None = None) -> LayerData:
     return volume.axial, {**look, **place(volume)}, "image"
 
 
+def shows_ct(layer: Layer, volume: Volume) -> bool:
+    """Whether a layer shows a CT: that very volume, or one read from the same bytes with the same answers."""
+    held = layer.metadata.get(KEY)
+    if held is volume or not isinstance(held, Volume):
+        return held is volume
+    same_bytes = None not in (held.source, volume.source) and held.source.sha256 == volume.source.sha256
+    return same_bytes and held.answers == volume.answers and held.geometry.matches(volume.geometry)
+
+
 def probability_layer(case: Case, ct: Image) -> Image:
     return Image(
         UnitProbability(case.probability),

@@ -37,6 +37,7 @@ from napari_resunet.plugin.layers import (
     mask_layer,
     probability_layer,
     shows,
+    shows_ct,
     volume_of,
 )
 from napari_resunet.plugin.lazy import Loaded, is_lazy, said_of_failed
@@ -151,6 +152,8 @@ class Session:
             Whether all went well.
         """
         known = next((layer for layer, case in self._cases.items() if _is_same(case, volume, record)), None)
+        if known is None and record is None:  # a widget that was closed leaves its layers
+            known = next((layer for layer in self.viewer.layers if shows_ct(layer, volume)), None)
         if known is None:
             data, look, _ = ct_layer_data(volume, name)
             known = self.viewer.add_image(data, **look)

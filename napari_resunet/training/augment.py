@@ -1,19 +1,48 @@
-"""What a CT slice may look like on another day: position, size, dose, kernel, disease.
-
-Every function takes images (n, 1, s, s) in HU and a generator, and is done to a whole batch at once.
-"""
+"""What a CT slice may look like on another day: another patient, position and scanner."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-AIR_HU = -1024.0
+from napari_resunet.training.disease import add_gas, consolidate, effuse, enhance
+from napari_resunet.training.scanner import (
+    AIR_HU,
+    add_noise,
+    blur,
+    coarsen,
+    lay_on_table,
+    limit_field,
+    shift_hu,
+)
+
+Change = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
+
+# In the order in which they come about; the patient lies as scanned until `move`.
+_OF_THE_PATIENT: dict[str, Change] = {
+    "consolidation": consolidate,
+    "effusion": effuse,
+    "contrast": enhance,
+    "gas": add_gas,
+    "table": lay_on_table,
+}
+_OF_THE_SCANNER: dict[str, Change] = {
+    "field of view": limit_field,
+    "coarse": coarsen,
+    "kernel": blur,
+    "HU": shift_hu,
+    "noise": add_noise,
+}
+INGREDIENTS = (*_OF_THE_PATIENT, *_OF_THE_SCANNER)
 
 
-def augment(hu: Tensor, lungs: Tensor, *, margin: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    hu: Tensor, lungs: Tensor, *, margin: float, rng: np.random.Generator, without: Collection[str] = ()
+) -> tuple[Tensor, Tensor]:
     """Return images and masks as another patient, position and scanner would give them.
 
     Parameters
@@ -24,11 +53,17 @@ def augment(hu: Tensor, lungs: Tensor, *, margin: float, rng: np.random.Generato
         Part of each side that lies outside of the body box; the result is cropped near that box.
     rng : numpy.random.Generator
         Decides everything.
+    without : collection of str
+        Which of `INGREDIENTS` to leave out.
     """
-    hu = consolidate(hu, lungs, rng)
+    for name, change in _OF_THE_PATIENT.items():
+        if name not in without:
+            hu, lungs = change(hu, lungs, rng)
     hu, lungs = move(hu, lungs, margin=margin, rng=rng)
-    hu = blur(hu, rng)
-    return add_noise(shift_hu(hu, rng), rng), lungs
+    for name, change in _OF_THE_SCANNER.items():
+        if name not in without:
+            hu, lungs = change(hu, lungs, rng)
+    return hu, lungs
 
 
 def move(hu: Tensor, lungs: Tensor, *, margin: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -64,47 +99,3 @@ def _bend(shape: torch.Size, rng: np.random.Generator) -> Tensor:
     strength = torch.from_numpy(rng.uniform(0, 0.025, (shape[0], 1, 1, 1))).float()
     bend = functional.interpolate(knots * strength, size=shape[2:], mode="bicubic", align_corners=True)
     return bend.permute(0, 2, 3, 1)
-
-
-def consolidate(hu: Tensor, lungs: Tensor, rng: np.random.Generator, chance: float = 0.2) -> Tensor:
-    """Fill a soft blob inside the lungs of some slices with dense tissue or ground glass; it stays lung."""
-    changed = hu.clone()
-    side = hu.shape[-1]
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    for image in np.flatnonzero(rng.random(len(hu)) < chance):
-        inside = torch.nonzero(lungs[image, 0] > 0.5)
-        if not len(inside):
-            continue
-        y, x = inside[int(rng.integers(len(inside)))].tolist()
-        radius_y, radius_x = rng.uniform(0.02, 0.10, 2) * side
-        distance = ((rows - y) / radius_y) ** 2 + ((columns - x) / radius_x) ** 2
-        weight = torch.sigmoid(4 * (1 - distance)) * (lungs[image, 0] > 0.5)
-        density = float(rng.uniform(-600, 80))
-        changed[image, 0] += weight * (
-            torch.clamp_min(torch.tensor(density), -1000) - hu[image, 0]
-        ).clamp_min(0)
-    return changed
-
-
-def blur(hu: Tensor, rng: np.random.Generator, chance: float = 0.25) -> Tensor:
-    """Smooth some images, as soft kernels and thick slices do, and sharpen others."""
-    smooth = functional.avg_pool2d(functional.pad(hu, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    amount = rng.uniform(-0.8, 1.0, len(hu)) * (rng.random(len(hu)) < 2 * chance)
-    return hu + torch.from_numpy(amount).float()[:, None, None, None] * (smooth - hu)
-
-
-def shift_hu(hu: Tensor, rng: np.random.Generator) -> Tensor:
-    """Change scale and offset a little, as scanners and voltages do."""
-    offset = torch.from_numpy(rng.normal(0, 20, (len(hu), 1, 1, 1))).float()
-    scale = torch.from_numpy(np.exp(rng.normal(0, 0.04, (len(hu), 1, 1, 1)))).float()
-    return (hu + 1000) * scale - 1000 + offset
-
-
-def add_noise(hu: Tensor, rng: np.random.Generator) -> Tensor:
-    """Add noise of a low dose, more or less of it, fine or coarse."""
-    strength = torch.from_numpy(
-        rng.uniform(0, 60, (len(hu), 1, 1, 1)) * (rng.random((len(hu), 1, 1, 1)) < 0.5)
-    ).float()
-    noise = torch.from_numpy(rng.standard_normal(hu.shape, dtype=np.float32))
-    coarse = functional.avg_pool2d(functional.pad(noise, (1, 1, 1, 1), mode="replicate"), 3, stride=1) * 3
-    return hu + strength * torch.where(torch.from_numpy(rng.random((len(hu), 1, 1, 1)) < 0.5), noise, coarse)

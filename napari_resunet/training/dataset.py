@@ -1,6 +1,6 @@
 """Training slices in memory, and batches drawn from them.
 
-Slices are kept at twice the grid, cropped to the body with room around it, so that augmentation moves and
+Slices are kept at twice the finest grid, cropped to the body with room around it, so that augmentation moves and
 turns them at a finer size than the network sees.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from napari_resunet.errors import GeometryError
 from napari_resunet.imaging.body import body_box
@@ -96,14 +97,26 @@ class Slices:
     chance: npt.NDArray[np.float64]
     margin: float
 
-    def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
-        """Return `count` images in HU and their shares of lung (0-1), both (n, 1, s, s) float32."""
-        chosen = torch.from_numpy(rng.choice(len(self.hu), size=count, p=self.chance))
-        return self.hu[chosen].float(), self.lungs[chosen].float() / 255
+    def draw(
+        self, rng: np.random.Generator, count: int, *, hardness: npt.NDArray[np.float64] | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Return which `count` slices come next; `hardness`, (n,), makes some likelier than the others."""
+        chance = self.chance if hardness is None else self.chance * hardness
+        return rng.choice(len(self.hu), size=count, p=chance / chance.sum())
+
+    def take(self, chosen: npt.NDArray[np.int64], side: int) -> tuple[Tensor, Tensor]:
+        """Return images in HU and their shares of lung (0-1), both (n, 1, side, side) float32.
+
+        The side of what is kept is `side` or a multiple of it.
+        """
+        index = torch.from_numpy(chosen)
+        by = self.hu.shape[-1] // side
+        hu, lungs = self.hu[index].float(), self.lungs[index].float() / 255
+        return (hu, lungs) if by == 1 else (functional.avg_pool2d(hu, by), functional.avg_pool2d(lungs, by))
 
 
 def load_slices(cases: Sequence[Case], grid: int, track: Track = silent) -> Slices:
-    """Read all cases and return their slices, ready to be drawn from.
+    """Read all cases and return their slices, ready to be drawn from for a grid of `grid` pixels or coarser.
 
     A case of n slices is drawn from with a weight of the square root of n: neighbours in one chest teach less
     than another person.

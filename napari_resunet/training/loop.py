@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.optim import AdamW
@@ -27,8 +28,8 @@ from napari_resunet.model.slices import scale_hu, shrink, slice_probabilities
 from napari_resunet.pictures import draw_curve
 from napari_resunet.settings import TrainSettings
 from napari_resunet.track import Track, silent
-from napari_resunet.training.augment import augment
-from napari_resunet.training.dataset import LabelledCase, Slices
+from napari_resunet.training.augment import INGREDIENTS, augment
+from napari_resunet.training.dataset import OVERSIZE, LabelledCase, Slices
 from napari_resunet.training.losses import dice_bce_loss
 
 WINDOW_HU = (-1000.0, 400.0)
@@ -37,6 +38,7 @@ _GRADIENT_NORM = 5.0
 _VALIDATION_BATCH = 8
 # The moving average follows the network closely at first, while its weights are still worthless.
 _EMA_START = 10
+_HARDEST = 4.0  # times the mean error: what errs more may be a wrong mask
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def train(
         )
     folder = model_path.with_suffix(".run")
     folder.mkdir(parents=True, exist_ok=True)
-    learner = _Learner(card, settings, device)
+    learner = _Learner(card, settings, device, len(data.hu))
     curve = learner.resume(folder)
     losses: list[float] = []
     for step in track(range(learner.step, settings.steps)):
@@ -145,13 +147,16 @@ def new_card(settings: TrainSettings, *, name: str, version: str = "1", **texts:
 class _Learner:
     """The network, its moving average and its optimiser."""
 
-    def __init__(self, card: ModelCard, settings: TrainSettings, device: Device) -> None:
+    def __init__(self, card: ModelCard, settings: TrainSettings, device: Device, slices: int) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.card, self.device = settings, card, device
-        self.network = ResUNet(card.network).to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = ResUNet(card.network).to(device.torch, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.layout = _memory_format(card.network.width)
+        self.network = ResUNet(card.network).to(device.torch, memory_format=self.layout)  # type: ignore[call-overload]
+        self.average = ResUNet(card.network).to(device.torch, memory_format=self.layout).eval()  # type: ignore[call-overload]
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = AdamW(self._groups(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.without = _ingredients(settings.without)
+        self.errors = np.full(slices, np.nan)  # of each training slice, when it was last seen
         self.step = 0
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -173,27 +178,46 @@ class _Learner:
     def learn(self, data: Slices, step: int) -> float:
         # a generator for each step: a training that is taken up again draws what it would have drawn
         rng = np.random.default_rng([self.settings.seed, step])
-        hu, lungs = augment(*data.draw(rng, self.settings.batch), margin=data.margin, rng=rng)
-        image = shrink(scale_hu(hu, self.card.window_hu), self.settings.grid)
-        target = shrink(lungs, self.settings.grid).clamp_(0, 1)
+        grid, count = self._size(rng)
+        chosen = data.draw(rng, count, hardness=self._hardness())
+        hu, lungs = data.take(chosen, OVERSIZE * grid)
+        hu, lungs = augment(hu, lungs, margin=data.margin, rng=rng, without=self.without)
+        image = shrink(scale_hu(hu, self.card.window_hu), grid)
+        target = shrink(lungs, grid).clamp_(0, 1)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate(step)
-        loss = self._update(image, target)
+        loss, self.errors[chosen] = self._update(image, target)
         self.step = step + 1
         self._follow()
         return loss
 
-    def _update(self, image: Tensor, target: Tensor) -> float:
+    def _size(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Return the grid and the number of slices of a step."""
+        if rng.random() < self.settings.fine:
+            return 2 * self.settings.grid, max(2, self.settings.batch // 4)
+        return self.settings.grid, self.settings.batch
+
+    def _hardness(self) -> npt.NDArray[np.float64] | None:
+        if not self.settings.hard or np.isnan(self.errors).all():
+            return None
+        relative = np.nan_to_num(self.errors / np.nanmean(self.errors), nan=1.0)
+        weights: npt.NDArray[np.float64] = 1 + self.settings.hard * np.minimum(relative, _HARDEST)
+        return weights
+
+    def _update(self, image: Tensor, target: Tensor) -> tuple[float, npt.NDArray[np.float32]]:
+        """Make one step; return the loss, and the mean absolute error of each slice."""
         self.network.train()
-        image = image.to(self.device.torch, memory_format=torch.channels_last)
+        image = image.to(self.device.torch, memory_format=self.layout)
+        target = target.to(self.device.torch)
         with self.device.autocast():
-            logits = self.network(image)
-        loss = dice_bce_loss(logits.float(), target.to(self.device.torch))
+            logits = self.network(image).float()
+        loss = dice_bce_loss(logits, target)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_NORM)
         self.optimiser.step()
-        return float(loss.detach())
+        errors = (logits.detach().sigmoid() - target).abs().mean(dim=(1, 2, 3))
+        return float(loss.detach()), errors.cpu().numpy()
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -213,6 +237,7 @@ class _Learner:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "errors": torch.from_numpy(self.errors),
             "curve": [dataclasses.astuple(line) for line in curve],
         }
         with replacing(folder / "state.pt") as temporary:
@@ -253,10 +278,37 @@ class _Learner:
         for parameter, kept in self.optimiser.state.items():
             if kept["exp_avg"].shape != parameter.shape or kept["exp_avg_sq"].shape != parameter.shape:
                 raise ValueError("the optimiser is that of another network")
+        if len(state["errors"]) != len(self.errors):
+            raise ValueError("it has seen other slices")
+        self.errors = state["errors"].numpy().copy()
         self.step = int(state["step"])
         if not 0 <= self.step <= self.settings.steps:
             raise ValueError(f"step {self.step} of {self.settings.steps}")
         return [Progress(int(step), *map(float, rest)) for step, *rest in state["curve"]]
+
+
+def _memory_format(width: int) -> torch.memory_format:
+    """Return channels last, which is faster, where it is safe.
+
+    On a CPU, torch 2.13 ends the process in the backward pass of few channels (4, 8) in that format.
+    """
+    return torch.channels_last if width % 16 == 0 else torch.contiguous_format
+
+
+def _ingredients(text: str) -> frozenset[str]:
+    """Return the names in a list with commas.
+
+    Raises
+    ------
+    InputError
+        If one is no ingredient of the augmentation.
+    """
+    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    if unknown := sorted(names - set(INGREDIENTS)):
+        raise InputError(
+            f"{', '.join(unknown)}: no ingredient of the augmentation; there are {', '.join(INGREDIENTS)}"
+        )
+    return names
 
 
 def _what_of(error: Exception) -> str:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import ndimage
 
-from napari_resunet.imaging.body import body_box
+from napari_resunet.imaging.body import _opened, body_box
 from napari_resunet.phantom import make_phantom
 
 
@@ -99,3 +100,13 @@ def test_full_lungs_in_a_thin_chest_wall_belong_to_the_body() -> None:
     y0, y1, x0, x1 = body_box(slices)
     assert (y0, x0) <= (48, 18)
     assert (y1, x1) >= (208, 238)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_thin_things_are_opened_away_as_scipy_does_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    noise = rng.random((3, *rng.integers(5, 60, 2)))
+    solid = ndimage.gaussian_filter(noise, (0, 1.5, 1.5)) > 0.5
+    square = np.ones((1, 3, 3), dtype=bool)
+    expected = ndimage.binary_opening(solid, structure=square, iterations=2)
+    np.testing.assert_array_equal(_opened(solid), expected)

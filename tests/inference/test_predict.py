@@ -272,9 +272,3 @@ def test_after_a_failure_cuda_is_asked_to_give_back_what_it_keeps(monkeypatch: p
     run._device = Device("cuda", "float32", "pretended")
     run.predict((0, 8))
     assert next(emptied) == 2  # from 8 to 4 to 2
-
-
-def test_a_model_that_goes_to_a_gpu_is_a_copy() -> None:
-    on_meta = module._on_device(tiny(), Device("meta", "float32", "nowhere"))
-    assert next(on_meta.network.parameters()).device.type == "meta"
-    assert next(tiny().network.parameters()).device.type == "cpu"

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
@@ -15,10 +18,11 @@ from napari_resunet.plugin.layers import (
     ct_layer_data,
     mask_layer,
     probability_layer,
+    shows_ct,
     volume_of,
 )
 from napari_resunet.settings import InputAnswers
-from napari_resunet.volume import Volume
+from napari_resunet.volume import Source, Volume
 
 
 def flipped_volume() -> Volume:
@@ -150,3 +154,16 @@ def test_painting_in_the_mask_layer_paints_in_the_case() -> None:
 
 def test_a_result_cannot_be_taken_for_a_ct() -> None:
     assert not can_be_ct(probability_layer(Case(flipped_volume()), ct_layer()))
+
+
+def test_a_layer_shows_the_very_ct_or_one_of_the_same_bytes_and_answers() -> None:
+    source = Source(Path("ct.nii.gz"), "NIfTI", "ab")
+    volume = replace(flipped_volume(), source=source)
+    data, look, _ = ct_layer_data(volume)
+    layer = Image(data, **look)
+    assert shows_ct(layer, volume)
+    assert shows_ct(layer, replace(volume, array=volume.array.copy()))
+    assert not shows_ct(layer, replace(volume, source=replace(source, sha256="cd")))
+    assert not shows_ct(layer, replace(volume, answers=InputAnswers(hu_offset=-1024)))
+    assert not shows_ct(layer, flipped_volume())
+    assert not shows_ct(Image(data), volume)

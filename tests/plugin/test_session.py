@@ -519,3 +519,16 @@ def test_values_that_are_to_be_asked_about_are_told_of_before_a_layer_is_added(s
     assert "HU + 1024" in str(heard.errors[0])
     assert len(session.viewer.layers) == 1
     assert not session.is_running
+
+
+def test_a_new_widget_takes_the_layer_of_a_ct_that_a_closed_one_has_left(qtbot, chest) -> None:
+    viewer = ViewerModel()
+    first = Session(viewer)
+    first.show_ct(chest.volume)
+    layer = first.ct_layer
+    first.close()
+    second = Session(viewer)
+    second.show_ct(chest.volume)
+    assert second.ct_layer is layer
+    assert [one for one in viewer.layers if one.name == layer.name] == [layer]
+    second.close()

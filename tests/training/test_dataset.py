@@ -173,21 +173,43 @@ def test_the_tracker_is_told_of_every_case(tmp_path: Path) -> None:
     assert seen == ["anna", "ben"]
 
 
-def test_drawn_images_and_masks_belong_together_and_a_seed_draws_the_same(tmp_path: Path) -> None:
-    stored = load_slices([case(tmp_path, count=3)], grid=32)
-    numbers = np.arange(3, dtype=np.int16).reshape(3, 1, 1, 1)
-    marked = Slices(
-        torch.from_numpy(numbers * 100).expand(3, 1, 4, 4),
-        torch.from_numpy((numbers * 51).astype(np.uint8)).expand(3, 1, 4, 4),
-        stored.chance,
+def numbered(count: int, side: int = 4) -> Slices:
+    """Pictures that are their own number times 100, with a mask of their number times a fifth."""
+    numbers = np.arange(count, dtype=np.int16).reshape(count, 1, 1, 1)
+    return Slices(
+        torch.from_numpy(numbers * 100).expand(count, 1, side, side),
+        torch.from_numpy((numbers * 51).astype(np.uint8)).expand(count, 1, side, side),
+        np.full(count, 1 / count),
         0.1,
     )
-    hu, lungs = marked.draw(np.random.default_rng(0), 40)
+
+
+def test_a_seed_draws_the_same_slices_and_images_and_masks_belong_together() -> None:
+    data = numbered(3)
+    chosen = data.draw(np.random.default_rng(0), 40)
+    assert set(chosen.tolist()) == {0, 1, 2}
+    np.testing.assert_array_equal(data.draw(np.random.default_rng(0), 40), chosen)
+    hu, lungs = data.take(chosen, 4)
     assert hu.shape == lungs.shape == (40, 1, 4, 4)
-    assert set(hu[:, 0, 0, 0].tolist()) == {0, 100, 200}
+    np.testing.assert_array_equal(hu[:, 0, 0, 0], chosen * 100)
     torch.testing.assert_close(lungs, hu / 100 * 0.2)
-    again, _ = marked.draw(np.random.default_rng(0), 40)
-    assert torch.equal(hu, again)
+
+
+def test_slices_are_taken_coarser_as_means() -> None:
+    data = numbered(2, side=8)
+    hu = data.hu.clone()
+    hu[1, 0, 0, 0] = 500
+    found, lungs = dataclasses.replace(data, hu=hu).take(np.array([1]), 4)
+    assert found.shape == lungs.shape == (1, 1, 4, 4)
+    assert found[0, 0, 0, 0] == (500 + 3 * 100) / 4
+    assert found[0, 0, 1, 1] == 100
+    torch.testing.assert_close(lungs, torch.full((1, 1, 4, 4), 0.2))
+
+
+def test_hard_slices_are_drawn_more_often() -> None:
+    data = numbered(2)
+    chosen = data.draw(np.random.default_rng(0), 1000, hardness=np.array([1.0, 3.0]))
+    assert chosen.mean() == pytest.approx(0.75, abs=0.05)
 
 
 def test_a_case_of_no_chance_is_never_drawn() -> None:
@@ -197,4 +219,4 @@ def test_a_case_of_no_chance_is_never_drawn() -> None:
         np.array([0.0, 1.0]),
         0.1,
     )
-    assert data.draw(np.random.default_rng(0), 50)[0].min() == 1
+    assert data.draw(np.random.default_rng(0), 50).min() == 1

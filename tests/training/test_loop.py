@@ -29,7 +29,7 @@ from napari_resunet.training.loop import Progress, _Learner, new_card, train, va
 
 T = TypeVar("T")
 CPU = Device("cpu", "float32", "this CPU")
-SETTINGS = TrainSettings(width=4, grid=32, steps=12, batch=4, learning_rate=0.01, validate_every=4)
+SETTINGS = TrainSettings(width=4, grid=32, fine=0.0, steps=12, batch=4, learning_rate=0.01, validate_every=4)
 CARD = new_card(SETTINGS, name="tiny", licence="CC0", training_data="two made-up chests")
 # one unit a level, which is three times as fast
 CARD = dataclasses.replace(CARD, network=dataclasses.replace(CARD.network, units=(1, 1, 1, 1)))
@@ -248,7 +248,7 @@ def test_validation_cases_without_any_lung_are_refused_before_the_training(
 
 def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:
     settings = dataclasses.replace(SETTINGS, steps=100)
-    rate = _Learner(CARD, settings, CPU).rate
+    rate = _Learner(CARD, settings, CPU, slices=6).rate
     assert rate(0) == pytest.approx(0.01 * (1 / 100) / 0.04)
     assert rate(2) == pytest.approx(0.01 * 0.5)
     assert rate(4) == pytest.approx(0.01)
@@ -258,7 +258,7 @@ def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
-    learner = _Learner(CARD, SETTINGS, CPU)
+    learner = _Learner(CARD, SETTINGS, CPU, slices=6)
     decayed, kept = learner.optimiser.param_groups
     assert decayed["weight_decay"] == SETTINGS.weight_decay
     assert kept["weight_decay"] == 0
@@ -267,7 +267,7 @@ def test_norms_and_biases_are_not_decayed() -> None:
 
 
 def test_the_average_follows_closely_at_first_and_counts_batches_as_the_network_does(people: Any) -> None:
-    learner = _Learner(CARD, SETTINGS, CPU)
+    learner = _Learner(CARD, SETTINGS, CPU, slices=6)
     before = {name: t.clone() for name, t in learner.network.state_dict().items()}
     learner.learn(people[0], 0)
     for name, kept in learner.average.state_dict().items():
@@ -276,6 +276,51 @@ def test_the_average_follows_closely_at_first_and_counts_batches_as_the_network_
             torch.testing.assert_close(kept, before[name].lerp(new, 10 / 11))  # a decay of 1 / (1 + 10)
         else:
             assert kept == new == 1
+
+
+def test_some_steps_are_at_twice_the_grid_with_a_quarter_of_the_slices(
+    people: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    data = people[0]
+    twice = [t.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3) for t in (data.hu, data.lungs)]
+    learner = _Learner(CARD, dataclasses.replace(SETTINGS, batch=12, fine=0.5), CPU, slices=6)
+    learner.network.register_forward_pre_hook(lambda _network, given: seen.append(tuple(given[0].shape)))
+    for step in range(12):
+        learner.learn(dataclasses.replace(data, hu=twice[0], lungs=twice[1]), step)
+    assert set(seen) == {(12, 1, 32, 32), (3, 1, 64, 64)}
+    assert 2 <= seen.count((3, 1, 64, 64)) <= 10
+
+
+def test_slices_on_which_the_network_errs_are_drawn_more_often(people: Any) -> None:
+    settings = dataclasses.replace(SETTINGS, hard=2.0)
+    learner = _Learner(CARD, settings, CPU, slices=6)
+    assert learner._hardness() is None  # nothing was seen yet
+    learner.errors[:] = [0.1, 0.1, 0.1, 0.1, 0.1, np.nan]
+    np.testing.assert_allclose(learner._hardness(), 3)  # what was not seen yet counts as the mean
+    learner.errors[:] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.6]
+    np.testing.assert_allclose(learner._hardness(), [1, 1, 1, 1, 1, 1 + 2 * 4])  # at most four times the mean
+    learner = _Learner(CARD, settings, CPU, slices=6)
+    learner.learn(people[0], 0)
+    assert np.isfinite(learner.errors).any()
+    assert (learner.errors[np.isfinite(learner.errors)] <= 1).all()
+
+
+def test_an_ingredient_that_is_none_is_refused_by_name(people: Any, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, without="noise, smoke")
+    with pytest.raises(
+        InputError, match="smoke: no ingredient of the augmentation; there are consolidation,"
+    ):
+        run(people, tmp_path / "a.safetensors", settings)
+
+
+def test_a_training_with_other_slices_is_not_taken_up(people: Any, tmp_path: Path) -> None:
+    data, validation = people
+    path = tmp_path / "a.safetensors"
+    run(people, path, dataclasses.replace(SETTINGS, steps=2))
+    fewer = dataclasses.replace(data, hu=data.hu[:3], lungs=data.lungs[:3], chance=np.full(3, 1 / 3))
+    with pytest.raises(CheckpointError, match="it has seen other slices"):
+        run((fewer, validation), path, dataclasses.replace(SETTINGS, steps=2))
 
 
 @functools.cache

@@ -1,0 +1,40 @@
+"""Options of the command line that are made from the settings records, with their texts, limits and defaults."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from napari_resunet.settings import PredictSettings, explain
+
+S = TypeVar("S")
+
+
+def option(settings: type[Any], name: str, *flags: str) -> Any:
+    """Return a command line option with the text and the limits of a field of a settings record."""
+    meta = explain(settings, name)
+    numeric = meta["type"] in (int, float)
+    limits = {"min": meta["low"], "max": meta["high"]} if numeric else {}
+    return typer.Option(*flags, help=meta["tip"], show_default=True, **limits)
+
+
+def settings_of(record: type[S], **choices: Any) -> S:
+    """Return a settings record; a choice it refuses is a wrong argument."""
+    try:
+        return record(**choices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+class DeviceName(StrEnum):
+    """The devices, as the command line offers them."""
+
+    auto = "auto"
+    cuda = "cuda"
+    mps = "mps"
+    cpu = "cpu"
+
+
+DeviceOption = Annotated[DeviceName, option(PredictSettings, "device")]

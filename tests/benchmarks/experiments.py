@@ -1,0 +1,188 @@
+"""Trains many small networks that differ in one thing each, and scores them on the validation cases: a table.
+
+    python tests/benchmarks/experiments.py DATA OUT [--only NAME ...] [--seeds 0 1 2] [--steps 1000]
+
+DATA holds `train` and `val`; what was read of them is kept in OUT. Each run is a folder of OUT that goes on where it
+stopped, and is skipped once it is scored; `OUT/results.csv` has a line for each. Dice is on the native grid,
+threshold 0.5, nothing cleaned up: the mean over the validation cases, and over the slices of each case that are left
+when every fourth is taken, changed as `perturbations.py` says. `python tests/benchmarks/experiments.py DATA OUT
+--table` prints means and spreads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import perturbations
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from napari_resunet.imaging.body import body_box
+from napari_resunet.model.checkpoint import load_model
+from napari_resunet.model.device import Device, choose_device
+from napari_resunet.model.slices import slice_probabilities
+from napari_resunet.settings import TrainSettings
+from napari_resunet.training import cases, dataset, loop
+from napari_resunet.training.augment import INGREDIENTS
+
+OLD = "effusion, contrast, gas, table, field of view, coarse"
+SMALL = {"width": 16, "validate_every": 500}
+
+EXPERIMENTS: dict[str, dict[str, object]] = {
+    "all": {},
+    "position only": {"without": ", ".join(INGREDIENTS)},
+    "fewer kinds": {"without": OLD},
+    "grid 128 alone": {"fine": 0.0},
+    **{f"without {name}": {"without": name} for name in INGREDIENTS},
+    "hard 1": {"hard": 1.0},
+    "hard 3": {"hard": 3.0},
+    "phantoms": {},
+    "preset paper": {"fine": 0.0},
+    "preset identity": {"preset": "identity", "fine": 0.0},
+    "preset plain": {"preset": "plain", "fine": 0.0},
+}
+SCORES = ("dice 128", "worst 128", "false positive 128", "dice 256", "worst 256", "false positive 256")
+
+
+def score(model_path: Path, validation: Sequence[dataset.LabelledCase], device: Device) -> dict[str, float]:
+    """Return mean and worst Dice over the cases at both grids, false positives, and Dice under perturbations."""
+    model = load_model(model_path)
+    model.network.to(device.torch, memory_format=torch.channels_last).eval()
+    scores: dict[str, float] = {}
+    for grid in (128, 256):
+        card = dataclasses.replace(model.card, grid=grid)
+        dice, wrong = [], []
+        for case in validation:
+            found = _found(model.network, card, case.slices, case.box, device)
+            if case.lungs.any():
+                dice.append(_dice(found, case.lungs))
+            empty = ~case.lungs.any(axis=(1, 2))
+            wrong += [one.mean() > 0.001 for one in found[empty]]
+        scores |= {f"dice {grid}": float(np.mean(dice)), f"worst {grid}": min(dice)}
+        scores[f"false positive {grid}"] = float(np.mean(wrong))
+    for name, change in perturbations.PERTURBATIONS.items():
+        dice = []
+        for case in validation:
+            hu, lungs = change(case.slices[::4], case.lungs[::4])
+            if lungs.any():
+                dice.append(_dice(_found(model.network, model.card, hu, body_box(hu), device), lungs))
+        scores[name] = float(np.mean(dice))
+    return scores
+
+
+def _found(
+    network: torch.nn.Module, card: object, hu: np.ndarray, box: tuple[int, ...], device: Device
+) -> np.ndarray:
+    parts = np.array_split(hu, max(1, len(hu) // 8))
+    return np.concatenate(
+        [
+            slice_probabilities(network, card, part, crop=box, grid=card.grid, device=device) > 127
+            for part in parts
+        ]
+    )
+
+
+def _dice(found: np.ndarray, lungs: np.ndarray) -> float:
+    return float(2 * np.count_nonzero(found & (lungs > 0)) / max(1, found.sum() + np.count_nonzero(lungs)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", choices=EXPERIMENTS, default=list(EXPERIMENTS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--table", action="store_true")
+    wanted = parser.parse_args()
+    results = wanted.out / "results.csv"
+    if not wanted.table:
+        wanted.out.mkdir(parents=True, exist_ok=True)
+        run(wanted.data, wanted.out, results, wanted.only, wanted.seeds, wanted.steps)
+    print_table(results)
+
+
+def run(data: Path, out: Path, results: Path, names: Sequence[str], seeds: Sequence[int], steps: int) -> None:
+    device = choose_device("cpu")
+    training, validation_cases = cases.split_cases(data, 0)
+    slices, validation = _loaded(training, validation_cases, out / "data.pt")
+    for seed in seeds:
+        for name in names:
+            settings = TrainSettings(**{**SMALL, **EXPERIMENTS[name], "seed": seed, "steps": steps})
+            if (name, str(seed), str(steps)) in _done(results):
+                continue
+            model_path = out / f"{name.replace(' ', '-')}-{steps}-{seed}.safetensors"
+            began = time.monotonic()
+            curve = loop.train(
+                slices,
+                validation,
+                card=loop.new_card(settings, name=model_path.stem),
+                settings=settings,
+                device=device,
+                model_path=model_path,
+            )
+            row = {
+                "name": name,
+                "seed": seed,
+                "steps": steps,
+                "seconds": round(time.monotonic() - began),
+                "loss": round(curve[-1].loss, 4),
+                **{key: round(value, 5) for key, value in score(model_path, validation, device).items()},
+            }
+            is_new = not results.exists()
+            with results.open("a", newline="") as file:
+                writer = csv.DictWriter(file, list(row))
+                if is_new:
+                    writer.writeheader()
+                writer.writerow(row)
+
+
+def _loaded(
+    training: Sequence[cases.Case], validation: Sequence[cases.Case], kept: Path
+) -> tuple[dataset.Slices, list[dataset.LabelledCase]]:
+    if not kept.exists():
+        slices = dataset.load_slices(training, 256)
+        loaded = [dataset.load_case(case) for case in validation]
+        torch.save((slices, loaded), kept)
+    return torch.load(kept, weights_only=False)  # written above, by this very script
+
+
+def _rows(results: Path) -> list[dict[str, str]]:
+    if not results.exists():
+        return []
+    with results.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _done(results: Path) -> set[tuple[str, str, str]]:
+    return {(row["name"], row["seed"], row["steps"]) for row in _rows(results)}
+
+
+def print_table(results: Path) -> None:
+    groups: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+    for row in _rows(results):
+        groups[row["name"], row["steps"]].append(row)
+    columns = ["loss", *SCORES, *perturbations.PERTURBATIONS]
+    table = Table("experiment", "steps", "n", *columns)
+    for (name, steps), rows in groups.items():
+        cells = []
+        for column in columns:
+            values = [float(row[column]) for row in rows]
+            spread = f" ±{np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.4f}{spread}")
+        table.add_row(name, steps, str(len(rows)), *cells)
+    Console(width=260).print(table)
+
+
+if __name__ == "__main__":
+    main()
