@@ -18,15 +18,16 @@ Where things live, each importing only from what stands above it::
     phantom/                    a made-up chest CT with known lungs
     pictures                    contours and curves as PNG
     inference/                  predict (streams slices), postprocess (threshold, clean-up, sides)
-    training/                   cases, dataset, augment, losses, loop
+    training/                   cases, dataset, augment, losses, loop; fine-tuning on corrected cases
     editing/                    what a hand changed, the tools that correct a mask, the review, the journal of edits
     preflight                   what is checked of a CT before the network runs
     case                        one open case, the only object that changes
-    workflows                   whole jobs: segment, evaluate, train, convert, demo
+    workflows                   whole jobs: segment, evaluate, train, learn, convert, demo
     facts                       what a machine, a CT or a model is, in plain names and values
     cohort/                     many CTs: found, shared out to workers, told on disk; reviewed one after the other
-    cli_options, cli_cohort     options made from the settings records; the commands for a cohort
-    cli                         the command line; with cli_cohort all that prints, and alone what exits
+    cli_options                 options made from the settings records
+    cli_cohort, cli_learn       the commands for a cohort, and for a model that learns
+    cli                         the command line; with these two all that prints, and alone what exits
     plugin/                     the window; the only folder that knows napari and Qt
     __main__                    starts the command line, and hands it the window
 

@@ -97,6 +97,7 @@ class Case:
         self.review = Review(shape[0])
         self.banked: list[BankedEdits] = []
         self.run: Run | None = None
+        self.run_notes: tuple[str, ...] = ()  # of the newest run: another device than wanted, smaller batches
         self.version = self.hand_version = self.base_version = self._kept_version = 0
         self._history = EditHistory()
         self._labels_used = np.zeros(256, dtype=bool)
@@ -116,6 +117,7 @@ class Case:
     def _forget_probabilities(self) -> None:
         self.probability[...] = 0
         self.done[...] = False
+        self.run_notes = ()
         self.base_version += 1
         self._moved_on()
         self.events.probability.emit(0, len(self.done))
@@ -133,6 +135,7 @@ class Case:
         part = slice(batch.start, batch.stop)
         self.probability[part] = batch.probabilities
         self.done[part] = True
+        self.run_notes = batch.notes
         self.base_version += 1
         self.automatic[part] = self._lungs(part, clean=False)
         self._moved_on()
@@ -368,7 +371,8 @@ class Case:
         """Return the probabilities so far in the order of the source."""
         volume = self.volume
         array = np.ascontiguousarray(volume.geometry.to_axial.undo(self.probability))
-        return ProbabilityMap(array, volume.geometry, self.done.copy(), self.run, volume.source, volume.notes)
+        notes = (*volume.notes, *self.run_notes)
+        return ProbabilityMap(array, volume.geometry, self.done.copy(), self.run, volume.source, notes)
 
     def finished_mask(self, *, split: bool | None = None) -> Mask:
         """Return the mask as the settings want it, edits included, in the order of the source.

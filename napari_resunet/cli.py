@@ -1,7 +1,7 @@
 """The command line: arguments to settings to workflows. The only file that prints and exits.
 
 Exit codes: 0 done; 2 wrong arguments; 3 the input was refused; 4 the output could not be written; 130 interrupted.
-A cohort has one more: 1, not all of its cases are done.
+A cohort and learn have one more: 1, not all cases are done, or the new model is no better.
 Errors are one line on stderr. Progress goes to stderr, results to stdout. Heavy libraries are imported by the
 command that needs them, so that ``--help`` is there at once.
 """
@@ -18,7 +18,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from napari_resunet import cli_cohort
+from napari_resunet import cli_cohort, cli_learn
 from napari_resunet.cli_options import DeviceName, DeviceOption
 from napari_resunet.cli_options import option as _option
 from napari_resunet.cli_options import settings_of as _settings
@@ -40,6 +40,7 @@ app = typer.Typer(
 
 
 app.add_typer(cli_cohort.commands)
+app.add_typer(cli_learn.commands)
 
 
 def run(arguments: Sequence[str] | None = None, *, open_window: OpenWindow) -> int:
@@ -393,6 +394,9 @@ def train(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model, a .safetensors file.")],
     card: Annotated[Path | None, typer.Option(help="JSON with the model card's words.")] = None,
+    corrections: Annotated[
+        Path | None, typer.Option(help="A CSV that mends masks; see training/corrections.py.")
+    ] = None,
     device: DeviceOption = DeviceName.auto,
     preset: Annotated[PresetName, _option(TrainSettings, "preset")] = PresetName.paper,
     width: Annotated[int, _option(TrainSettings, "width")] = TrainSettings.width,
@@ -426,6 +430,7 @@ def train(
         output,
         settings=settings,
         texts=workflows.read_texts(card) if card else None,
+        corrections=corrections,
         device=device.value,
         read_track=_show_progress("reading"),
         train_track=_show_progress("training"),

@@ -226,3 +226,38 @@ class TrainSettings:
         _check(self)
         if self.grid % 16:
             raise ValueError(f"grid must be a multiple of 16; got {self.grid}")
+
+
+@dataclass(frozen=True)
+class LearnSettings:
+    """How a model learns from corrected cases."""
+
+    parent: str = _choice(
+        "lung-ct", "Start from", "The model that learns: a built-in model's name, or a .safetensors file."
+    )
+    steps: int = _choice(300, "Steps", "Optimiser steps in all.", low=1, high=100_000, step=50)
+    edited_weight: float = _choice(
+        4.0,
+        "Weight of edits",
+        "How much more a voxel counts that a hand has set than one that it has left.",
+        low=1.0,
+        high=100.0,
+        step=1.0,
+    )
+    replay: float = _choice(
+        0.25,
+        "Replay",
+        "Share of each batch that comes from made-up chests, so that what was known is not forgotten.",
+        low=0.0,
+        high=0.9,
+        step=0.05,
+    )
+    learning_rate: float = _choice(
+        1e-4, "Learning rate", "Highest learning rate of the schedule.", low=1e-6, high=0.1, step=1e-5
+    )
+    batch: int = _choice(8, "Batch", "Slices a step.", low=2, high=512)
+    validate_every: int = _choice(50, "Validate every", "Steps between validations.", low=1, high=100_000)
+    seed: int = _choice(0, "Seed", "Makes order, augmentation and the lot repeatable.", low=0)
+
+    def __post_init__(self) -> None:
+        _check(self)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import numpy.typing as npt
 
 from napari_resunet.editing.adding_up import put_adopted, refuse_no_mask
 from napari_resunet.editing.correction import compose
+from napari_resunet.editing.review import Review, SliceState
 from napari_resunet.errors import InputError, OutputError
 from napari_resunet.inference.postprocess import finish_mask, lung_voxels, to_mask
 from napari_resunet.inference.predict import Block, predict
 from napari_resunet.io.atomic import replacing
-from napari_resunet.io.case_file import read_case
+from napari_resunet.io.case_file import is_case_file, open_case_ct, read_case
 from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.io.export import MASK_ENDINGS, PROBABILITY_ENDINGS, require_folder, require_writable
 from napari_resunet.io.files import Receipt, read_mask, write_mask, write_probability
@@ -30,9 +32,11 @@ from napari_resunet.model.card import RESEARCH_ONLY, ModelCard
 from napari_resunet.phantom import make_phantom
 from napari_resunet.pictures import draw_overlay
 from napari_resunet.record import CaseRecord, CtReference
-from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings
+from napari_resunet.settings import InputAnswers, LearnSettings, MaskSettings, PredictSettings, TrainSettings
 from napari_resunet.track import Track, silent
 from napari_resunet.volume import Mask, ProbabilityMap, Volume
+
+_log = logging.getLogger(__name__)
 
 
 def segment(
@@ -163,14 +167,20 @@ def _probabilities(record: CaseRecord) -> npt.NDArray[np.uint8]:
 
 
 def _mask(record: CaseRecord, prob: ProbabilityMap, split: bool | None) -> Mask:
-    """Add up the parts of a case, as `napari_resunet.case.Case` does."""
     settings = record.settings if split is None else replace(record.settings, split=split)
+    edited = record.edits.voxels()
+    return finish_mask(_lungs(record), prob, settings, edited=edited, began_from=record.adopted_name)
+
+
+def _lungs(record: CaseRecord) -> npt.NDArray[np.uint8]:
+    """Add up the parts of a case in axial slices, as `napari_resunet.case.Case` does."""
+    settings, edits = record.settings, record.edits
     automatic = lung_voxels(_probabilities(record), threshold=settings.threshold, clean=settings.clean)
     put_adopted(record.adopted, automatic, done=record.done)
-    lungs, edits = automatic.view(np.uint8), record.edits
+    lungs = automatic.view(np.uint8)
     lungs[edits.slices] = compose(automatic[edits.slices], edits.values)
     refuse_no_mask(lungs, done=record.done, edited=edits.voxels() > 0)
-    return finish_mask(lungs, prob, settings, edited=edits.voxels(), began_from=record.adopted_name)
+    return lungs
 
 
 def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> dict[str, Agreement]:
@@ -267,6 +277,7 @@ def train_model(
     *,
     settings: TrainSettings,
     texts: Mapping[str, Any] | None = None,
+    corrections: Path | None = None,
     device: str = "auto",
     read_track: Track = silent,
     train_track: Track = silent,
@@ -283,29 +294,162 @@ def train_model(
         The recipe.
     texts : mapping, optional
         What the model card says in words: name, version, training_data, definition, licence.
+    corrections : Path, optional
+        A CSV that mends masks, as `napari_resunet.training.corrections` describes it; cases that are not in the
+        data are logged.
 
     Raises
     ------
     InputError
-        If the data cannot be used.
+        If the data or the corrections cannot be used.
     """
     from napari_resunet.model.device import choose_device
     from napari_resunet.training import cases, dataset, loop
+    from napari_resunet.training.corrections import not_there, read_corrections
 
     _require_model_name(model_path)
     require_folder(model_path)
     chosen = choose_device(device)
+    mending = read_corrections(corrections) if corrections else []
     training, validation = cases.split_cases(data, settings.seed)
+    missing = not_there(mending, [case.name for case in (*training, *validation)])
+    if missing:
+        _log.warning("%s corrects cases that are not there: %s", corrections, ", ".join(missing))
     card = loop.new_card(settings, **{"name": model_path.stem, **(texts or {})})
     return loop.train(
-        dataset.load_slices(training, settings.grid * (2 if settings.fine else 1), read_track),
-        [dataset.load_case(case) for case in read_track(validation)],
+        dataset.load_slices(
+            training, settings.grid * (2 if settings.fine else 1), read_track, corrections=mending
+        ),
+        list(dataset.load_cases(validation, mending, read_track)),
         card=card,
         settings=settings,
         device=chosen,
         model_path=model_path,
         track=train_track,
     )
+
+
+def learn(
+    lessons: Sequence[Any],
+    model_path: Path,
+    *,
+    settings: LearnSettings,
+    held_out_names: Sequence[str] = (),
+    device: str = "auto",
+    keep_anyway: bool = False,
+    read_track: Track = silent,
+    validation_track: Track = silent,
+) -> Iterator[Any]:
+    """Let a model learn from corrected cases, and keep the result if it is better than its parent.
+
+    Whoever asks for no more steps, or closes the generator, stops it; the same call goes on there.
+
+    Parameters
+    ----------
+    lessons : sequence of Lesson
+        As `lessons_of` and `napari_resunet.cohort.corrected.reviewed_lessons` return them.
+    model_path : Path
+        A ``.safetensors`` file. It is written only if the result is better, or with `keep_anyway`; else the result
+        stays beside it, in a folder of that name ending in ``.run``.
+    settings : LearnSettings
+        The recipe.
+    held_out_names : sequence of str
+        Cases to compare on; see `napari_resunet.training.corrected.hold_out`.
+    read_track, validation_track : Track
+        Given the slices that are read, and the cases of each validation.
+
+    Yields
+    ------
+    Step or Learnt
+        Of `napari_resunet.training.finetune`: each step and each validation, and last what has come of it.
+
+    Raises
+    ------
+    InputError, CheckpointError, OutputError
+        If the cases, the parent, an earlier state or the output cannot be used.
+    """
+    from napari_resunet.model.checkpoint import load_model
+    from napari_resunet.model.device import choose_device
+    from napari_resunet.training import corrected, finetune
+
+    _require_model_name(model_path)
+    require_folder(model_path)
+    finetune.refuse_parent(model_path, settings.parent)
+    to_learn, held_out = corrected.hold_out(lessons, held_out_names, settings.seed)
+    chosen, parent = choose_device(device), load_model(settings.parent)
+    material = finetune.gather(to_learn, held_out, card=parent.card, settings=settings, track=read_track)
+    tuning = finetune.FineTuning(material, parent, settings=settings, device=chosen, model_path=model_path)
+    yield from tuning.steps(validation_track)
+    learnt = tuning.compare()
+    yield learnt if learnt.against and not keep_anyway else finetune.keep(learnt, model_path)
+
+
+def lessons_of(path: Path) -> list[Any]:
+    """Return what a model can learn from a case file, a pair of CT and mask, or a folder of such pairs.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    from napari_resunet.training import cases
+
+    if is_case_file(path):
+        return [_lesson_of_case_file(path)]
+    if path.is_dir():
+        return [_lesson_of_pair(case) for case in cases.find_cases(path)]
+    return [_lesson_of_pair(cases.find_pair(path))]
+
+
+def _lesson_of_case_file(path: Path) -> Any:
+    from napari_resunet.training.corrected import Lesson
+
+    def read(track: Track) -> Any:
+        record = read_case(path)
+        _require_whole(record, path)
+        return corrected_case(path.name, record, open_case_ct(path, record, track=track))
+
+    return Lesson(path.name, path.name, read)
+
+
+def corrected_case(name: str, record: CaseRecord, volume: Volume) -> Any:
+    """Return a case as a model learns from it, a `napari_resunet.training.corrected.CorrectedCase`.
+
+    Slices that were ticked and are unchanged since are trusted most, then those a hand has edited, then those that
+    the network has made; flagged ones, and those that nobody has touched, are not used.
+
+    Raises
+    ------
+    InputError
+        If nothing in it was ticked or edited.
+    """
+    from napari_resunet.training.corrected import AUTOMATIC, EDITED, REVIEWED, CorrectedCase
+
+    lungs, edits = _lungs(record), np.zeros(record.shape, dtype=bool)
+    edits[record.edits.slices] = record.edits.values != 0
+    edited: npt.NDArray[np.bool_] = np.zeros(len(lungs), dtype=bool)
+    edited[record.edits.slices] = record.edits.values.any(axis=(1, 2))
+    review = Review(len(lungs))
+    review.marks, review.seen = record.marks, record.seen
+    states = review.states(lungs, edited)
+    trust = np.where(record.done, AUTOMATIC, 0.0)
+    trust[states == SliceState.EDITED] = EDITED
+    trust[states == SliceState.REVIEWED] = REVIEWED
+    trust[states == SliceState.FLAGGED] = 0.0
+    return CorrectedCase(name, volume.axial, lungs, edits, trust)
+
+
+def _lesson_of_pair(case: Any) -> Any:
+    from napari_resunet.training.corrected import REVIEWED, CorrectedCase, Lesson
+    from napari_resunet.training.dataset import load_case
+
+    def read(_track: Track) -> Any:
+        loaded = load_case(case)
+        untouched = np.zeros(loaded.lungs.shape, dtype=bool)
+        trust = np.full(len(loaded.lungs), REVIEWED)
+        return CorrectedCase(case.name, loaded.slices, loaded.lungs, untouched, trust)
+
+    return Lesson(case.name, case.patient, read)
 
 
 def convert_weights(foreign: Path, output: Path, told: Mapping[str, Any]) -> ModelCard:

@@ -1133,3 +1133,13 @@ def test_a_single_voxel_set_by_hand_is_seen_wherever_the_threshold_goes(side: in
     case.set_threshold(0.7)
     assert case.voxels_added == 1
     assert case.mask[1].ravel()[at] == 1
+
+
+def test_what_was_noted_of_the_run_goes_into_the_history_of_the_mask() -> None:
+    case = new_case()
+    case.begin(RUN)
+    case.accept(RUN, Batch(0, SHAPE[0], FOUND, ("memory ran out",)))
+    assert case.probability_map().notes == (*case.volume.notes, "memory ran out")
+    assert "memory ran out" in case.finished_mask().history["notes_on_the_ct"]
+    case.begin(replace(RUN, grid=256))
+    assert case.probability_map().notes == case.volume.notes

@@ -25,7 +25,7 @@ LEVELS = [
     {"editing", "inference", "preflight", "training"},
     {"case", "facts", "workflows"},
     {"cli_options", "cohort"},
-    {"cli_cohort"},
+    {"cli_cohort", "cli_learn"},
     {"cli", "plugin"},
     {"__main__"},
 ]
@@ -59,8 +59,8 @@ HOMES = {
     "magicgui": {"plugin"},
     "superqt": {"plugin"},
     "vispy": {"plugin"},
-    "typer": {"cli", "cli_cohort", "cli_options"},
-    "rich": {"cli", "cli_cohort"},
+    "typer": {"cli", "cli_cohort", "cli_learn", "cli_options"},
+    "rich": {"cli", "cli_cohort", "cli_learn"},
 }
 NOWHERE = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
 HEAVY = {
@@ -273,7 +273,7 @@ def test_imports_for_types_alone_are_the_cases_and_the_cohort_commands_own() -> 
         for entry in reader.imports
         if entry.for_types and group_imported(entry.name) not in (None, group_of(module))
     }
-    assert for_types <= {"case.py", "cli_cohort.py"}
+    assert for_types <= {"case.py", "cli_cohort.py", "cli_learn.py"}
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_imports_for_types_alone_are_the_cases_and_the_cohort_commands_own() -> 
     [
         ("torch.load", {"model/checkpoint.py"}),
         ("sys.exit", {"cli.py", "__main__.py"}),
-        ("print", {"cli.py", "cli_cohort.py"}),
+        ("print", {"cli.py", "cli_cohort.py", "cli_learn.py"}),
         ("napari.qt.threading.create_worker", {"plugin/jobs.py"}),
         ("napari.qt.threading.thread_worker", {"plugin/jobs.py"}),
         ("napari.qt.create_worker", {"plugin/jobs.py"}),
@@ -300,7 +300,7 @@ def test_what_is_done_in_one_place_is_done_only_there(name: str, homes: set[str]
 
 def test_those_places_are_found() -> None:
     assert using("torch.load") == {"model/checkpoint.py"}
-    assert using("print") == {"cli.py", "cli_cohort.py"}
+    assert using("print") == {"cli.py", "cli_cohort.py", "cli_learn.py"}
     assert using("napari.qt.threading.create_worker") == {"plugin/jobs.py"}
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from napari_resunet.editing.places import Bools, Labels, box_around, slice_in
 from napari_resunet.errors import InputError
@@ -103,7 +103,7 @@ def _near(edited: Bools, spacing_mm: tuple[float, float]) -> Bools:
     """Return the pixels of a slice that lie within reach of those that a hand has set."""
     if not edited.any():
         return edited
-    near: Bools = ndimage.distance_transform_edt(~edited, sampling=spacing_mm) <= _REACH_MM
+    near: Bools = scipy.ndimage.distance_transform_edt(~edited, sampling=spacing_mm) <= _REACH_MM
     return near
 
 
@@ -137,7 +137,7 @@ def _depths(first: Bools, last: Bools, spacing_mm: tuple[float, float]) -> tuple
 
 def _to_outline(shape: Bools, spacing_mm: tuple[float, float]) -> Floats:
     """Return for each pixel of a shape how far it is to the outline, in mm; 0 outside of the shape."""
-    distance, nearest = ndimage.distance_transform_edt(shape, sampling=spacing_mm, return_indices=True)
+    distance, nearest = scipy.ndimage.distance_transform_edt(shape, sampling=spacing_mm, return_indices=True)
     steps = np.abs(nearest - np.indices(shape.shape)).max(axis=0)
     result: Floats = distance * (1 - _BEYOND_OUTLINE / np.maximum(steps, 1))
     return result

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from napari_resunet.editing.places import Bools, Labels, box_around
 
@@ -61,4 +61,4 @@ def _smoothed(lung: Bools, sigmas: list[float]) -> Bools:
 
 
 def _blurred(values: npt.NDArray[np.float32], sigmas: list[float]) -> npt.NDArray[np.float32]:
-    return ndimage.gaussian_filter(values, sigmas, mode="nearest", truncate=_CUT_OFF)
+    return scipy.ndimage.gaussian_filter(values, sigmas, mode="nearest", truncate=_CUT_OFF)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 _BODY_HU, _LUNG_HU = -300, -500
 _COARSE_SIDE = 128
@@ -18,8 +18,8 @@ def shows_lung(axial_slice: npt.NDArray[Any]) -> bool:
     """Whether a good part of the body in one axial slice (y, x) of HU is air."""
     rows, columns = axial_slice.shape
     coarse = axial_slice[:: max(1, rows // _COARSE_SIDE), :: max(1, columns // _COARSE_SIDE)]
-    solid = ndimage.binary_fill_holes(coarse > _BODY_HU)
-    body = ndimage.binary_opening(
+    solid = scipy.ndimage.binary_fill_holes(coarse > _BODY_HU)
+    body = scipy.ndimage.binary_opening(
         solid, structure=np.ones((3, 3), dtype=bool), iterations=2
     )  # without the table
     air = int(np.count_nonzero(body & (coarse < _LUNG_HU)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 from skimage.measure import marching_cubes
 from skimage.transform import downscale_local_mean
 
@@ -53,7 +53,7 @@ def lung_surface(
     cells_mm = voxels_per_cell * spacing_mm
     # half the distance between slices at least: else thick ones stand out as steps
     sigma_mm = np.maximum(cells_mm, 0.5 * np.asarray(spacing_mm))
-    smooth = ndimage.gaussian_filter(share, sigma_mm / cells_mm, mode="constant")
+    smooth = scipy.ndimage.gaussian_filter(share, sigma_mm / cells_mm, mode="constant")
     # a mask of a few voxels is nowhere half a cell
     level = min(0.5, 0.5 * float(smooth.max()))
     corners, faces, _, _ = marching_cubes(smooth, level)  # type: ignore[no-untyped-call]
@@ -82,5 +82,5 @@ def _in_cells(
     share = np.pad(averaged.astype(np.float32), [(n, n) for n in margin])
     if divided.max() > 1:
         # grid_mode: the outer faces of the voxels stay where they are
-        share = ndimage.zoom(share, divided, order=1, mode="grid-constant", grid_mode=True)
+        share = scipy.ndimage.zoom(share, divided, order=1, mode="grid-constant", grid_mode=True)
     return share, merged / divided, -margin * merged

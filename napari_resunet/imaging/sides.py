@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from napari_resunet.imaging.components import Bools, label_pieces
 
@@ -67,11 +67,11 @@ def split_right_left(
 
 def _nearer_left(mask: Bools, spacing_mm: tuple[float, ...]) -> Bools | None:
     """Say of every voxel in the box, lung or not, whether it goes with the left lung; None if there are not two."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    depth = scipy.ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
     for erosion in np.arange(0, _EROSION_MOST_MM, _EROSION_STEP_MM):
         cores = _two_cores(depth > erosion, spacing_mm)
         if cores is not None:
-            nearest = ndimage.distance_transform_edt(
+            nearest = scipy.ndimage.distance_transform_edt(
                 cores == 0, sampling=spacing_mm, return_distances=False, return_indices=True
             )
             return np.asarray(cores[tuple(nearest)] == LEFT)

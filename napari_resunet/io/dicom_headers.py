@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
-import pydicom.filereader
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from napari_resunet.errors import InputError
 from napari_resunet.io.kind import kind_of_bytes
@@ -114,7 +111,7 @@ class SliceHeader:
     def text(self, keyword: str) -> str:
         """Return a text value, "" if it is missing; several values are joined by a backslash."""
         value = self.value(keyword)
-        if isinstance(value, (list, pydicom.multival.MultiValue)):
+        if isinstance(value, MutableSequence):
             return "\\".join(map(str, value))
         return "" if value is None else str(value).strip()
 
@@ -189,9 +186,11 @@ def read_header(path: Path) -> SliceHeader | None:
 
 
 def _read_header(path: Path, file: BinaryIO) -> SliceHeader:
+    from pydicom import dcmread
+
     keywords = [*_TEXTS, *_NUMBERS, *_TELLING, *_GROUPS]
     try:
-        tags = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=keywords)
+        tags = dcmread(file, stop_before_pixels=True, force=True, specific_tags=keywords)
         for keyword in (*_TEXTS, *_GROUPS):  # values are decoded when first looked at: now, to be caught
             tags.get(keyword)
     except Exception as error:  # pydicom lets through whatever the damage leads to
@@ -216,8 +215,11 @@ def refuse_inflating(path: Path) -> None:
     """
     if path.stat().st_size * MOST_DEFLATE_PACKS <= _MOST_INFLATED:
         return
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
     try:
-        meta = pydicom.filereader.read_file_meta_info(path)
+        meta = read_file_meta_info(path)
         if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return
         inflated = _inflated_size(path, start=_META_START + int(meta.FileMetaInformationGroupLength))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -170,12 +170,12 @@ def _contour_mm(mask: Bools, dy: float, dx: float) -> float:
 
 def _islands_and_holes(mask: Bools) -> Bools:
     """Return the voxels of a (y, x) mask with an empty rim that are in its third or a smaller piece, or enclosed."""
-    pieces, _ = ndimage.label(mask)
+    pieces, _ = scipy.ndimage.label(mask)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     is_island = np.ones(len(sizes), dtype=bool)
     is_island[[0, *np.argsort(sizes)[-2:]]] = False
-    outside, _ = ndimage.label(~mask, structure=np.ones((3, 3)))
+    outside, _ = scipy.ndimage.label(~mask, structure=np.ones((3, 3)))
     hole: Bools = ~mask & (outside != outside[0, 0])
     return hole | is_island[pieces]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
+import scipy
 
 from napari_resunet.geometry import Geometry
 
@@ -136,5 +136,5 @@ def _box_around(mask: Bools) -> tuple[slice, slice, slice]:
 
 
 def _nearest_mm(points: Floats, others: Floats) -> Floats:
-    distances, _ = cKDTree(others).query(points, workers=-1)
+    distances, _ = scipy.spatial.cKDTree(others).query(points, workers=-1)
     return np.asarray(distances, dtype=np.float64)

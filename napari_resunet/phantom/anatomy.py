@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import PchipInterpolator
+import scipy
 
 Floats = npt.NDArray[np.floating[Any]]
 RIGHT, LEFT = -1, 1
@@ -34,7 +34,7 @@ class Profile:
     def __init__(self, *knots: tuple[float, float]) -> None:
         z, value = np.array(sorted(knots)).T
         self._z = np.arange(z[0], z[-1] + 1)
-        self._value = PchipInterpolator(z, value)(self._z)
+        self._value = scipy.interpolate.PchipInterpolator(z, value)(self._z)
 
     def __call__(self, z: npt.ArrayLike) -> Floats:
         value: Floats = np.interp(np.asarray(z), self._z, self._value).astype(np.float32)

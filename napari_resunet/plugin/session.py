@@ -99,7 +99,6 @@ class Session:
         self._clean_again = False
         self._is_closed = False
         self._started = 0.0
-        self._run_notes: tuple[str, ...] = ()
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         self.opening, self.hand = Opening(self), Hand(self)
@@ -335,7 +334,7 @@ class Session:
             case.run,
             case.done.copy(),
         )
-        self._started, self._run_notes = monotonic(), ()
+        self._started = monotonic()
         # the answers are meant for this case: should another be open by then, they are thrown away
         on_value, then = partial(self._on_prediction, case, edits), partial(self._after_run, case)
         self.start(predicting, *work, on_value=on_value, then=then, label="finding lungs")
@@ -376,7 +375,6 @@ class Session:
             case.begin(run)
             return
         case.accept(run, batch)
-        self._run_notes = batch.notes
         seconds_left = (monotonic() - self._started) / max(seen, 1) * (wanted - seen)
         self.events.progress.emit(seen, wanted, seconds_left)
 
@@ -385,7 +383,7 @@ class Session:
             self.events.ran.emit(f"the run on {case.reference.name} ended: that CT is not open any more")
             return
         where = "" if case.run is None else f" on {case.run.device} in {case.run.precision}"
-        said = [f"{int(case.done.sum())} of {len(case.done)} slices segmented{where}", *self._run_notes]
+        said = [f"{int(case.done.sum())} of {len(case.done)} slices segmented{where}", *case.run_notes]
         said += filter(None, [said_of_failed(case.volume.notes)])
         if self.mask_layer is None:
             said.append("its layer was deleted: Run shows it again")

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Surface
 
-from napari_resunet.imaging.mesh import lung_surface
 from napari_resunet.pictures import RIGHT_COLOUR
 from napari_resunet.plugin.layers import placed_like
 
@@ -25,4 +24,6 @@ def surface_layer(mesh: Mesh, ct: Image) -> Surface:
 
 
 def meshing(mask: npt.NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Iterator[Mesh]:
+    from napari_resunet.imaging.mesh import lung_surface  # only where it is asked for
+
     yield lung_surface(mask, spacing_mm)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,26 @@ def find_cases(folder: Path) -> list[Case]:
             f"{folder} holds no NAME_ct.nii.gz with NAME_lungs.nii.gz, and no NAME.dcm with NAME_lungs.png"
         )
     return cases
+
+
+def find_pair(image: Path) -> Case:
+    """Return the case of one CT in any format: ``NAME_ct.*`` goes with ``NAME_lungs.*`` beside it.
+
+    Raises
+    ------
+    InputError
+        If the CT is not named so, or has not exactly one mask beside it.
+    """
+    name, ct, _ = image.name.partition("_ct.")
+    if not ct or not image.exists():
+        raise InputError(
+            f"{image} is no case: give a case file, a cohort's folder, or NAME_ct.* with NAME_lungs.*"
+        )
+    beside = sorted(image.parent.glob(f"{escape(name)}_lungs.*"))
+    masks = [path for path in beside if path.suffix not in (".json", ".raw")]
+    if len(masks) != 1:
+        raise InputError(f"{image} needs one mask beside it, {name}_lungs.*; there are {len(masks)}")
+    return Case(name, name.split("_")[0], image, masks[0])
 
 
 def split_cases(folder: Path, seed: int) -> tuple[list[Case], list[Case]]:

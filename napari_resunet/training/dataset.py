@@ -6,7 +6,7 @@ turns them at a finer size than the network sees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.model.slices import Crop, shrink
 from napari_resunet.track import Track, silent
 from napari_resunet.training.cases import Case
+from napari_resunet.training.corrections import Correction, correct
 
 OVERSIZE = 2
 ROOM = 0.15  # of the body box, on each side
@@ -51,13 +52,15 @@ class LabelledCase:
     box: Crop
 
 
-def load_case(case: Case) -> LabelledCase:
-    """Read a case.
+def load_case(case: Case, corrections: Sequence[Correction] = ()) -> LabelledCase:
+    """Read a case, its mask mended by those of the `corrections` that are for it, without the slices they leave out.
 
     Raises
     ------
     GeometryError
         If the mask does not lie on the grid of the CT.
+    InputError
+        If a correction is for a slice that is not there.
     """
     volume = read_volume(case.image)
     if case.mask is None:
@@ -71,9 +74,18 @@ def load_case(case: Case) -> LabelledCase:
     if lungs.shape != volume.array.shape:
         raise GeometryError(f"{case.mask} is {lungs.shape}, its CT {volume.array.shape}")
     slices = volume.axial
-    return LabelledCase(
-        case, slices, volume.geometry.to_axial.apply(lungs > 0).astype(np.uint8), body_box(slices)
-    )
+    axial = volume.geometry.to_axial.apply(lungs > 0).astype(np.uint8)
+    _, y_mm, x_mm = volume.axial_geometry.spacing_mm
+    mended, used = correct(case.name, slices, axial, (y_mm, x_mm), corrections)
+    return LabelledCase(case, slices[used], mended[used], body_box(slices))
+
+
+def load_cases(
+    cases: Sequence[Case], corrections: Sequence[Correction] = (), track: Track = silent
+) -> Iterator[LabelledCase]:
+    """Read cases one after the other; one of which the corrections leave no slice is passed over."""
+    loaded = (load_case(case, corrections) for case in track(cases))
+    return (case for case in loaded if len(case.slices))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +96,10 @@ class Slices:
     ----------
     hu : (n, 1, s, s) Tensor of int16
         Images.
-    lungs : (n, 1, s, s) Tensor of uint8
-        Share of lung in each pixel, 0-255.
+    lungs : (n, c, s, s) Tensor of uint8
+        Share of lung in each pixel, 0-255; further channels go wherever the mask goes.
     chance : (n,) array
-        Sums to 1.
+        In proportion.
     margin : float
         Part of each side that lies outside of the body box.
     """
@@ -95,7 +107,7 @@ class Slices:
     hu: Tensor
     lungs: Tensor
     chance: npt.NDArray[np.float64]
-    margin: float
+    margin: float = ROOM / (1 + 2 * ROOM)
 
     def draw(
         self, rng: np.random.Generator, count: int, *, hardness: npt.NDArray[np.float64] | None = None
@@ -105,7 +117,7 @@ class Slices:
         return rng.choice(len(self.hu), size=count, p=chance / chance.sum())
 
     def take(self, chosen: npt.NDArray[np.int64], side: int) -> tuple[Tensor, Tensor]:
-        """Return images in HU and their shares of lung (0-1), both (n, 1, side, side) float32.
+        """Return images in HU (n, 1, side, side) and shares of lung, 0-1, (n, c, side, side), both float32.
 
         The side of what is kept is `side` or a multiple of it.
         """
@@ -115,21 +127,31 @@ class Slices:
         return (hu, lungs) if by == 1 else (functional.avg_pool2d(hu, by), functional.avg_pool2d(lungs, by))
 
 
-def load_slices(cases: Sequence[Case], grid: int, track: Track = silent) -> Slices:
+def load_slices(
+    cases: Sequence[Case], grid: int, track: Track = silent, *, corrections: Sequence[Correction] = ()
+) -> Slices:
     """Read all cases and return their slices, ready to be drawn from for a grid of `grid` pixels or coarser.
 
     A case of n slices is drawn from with a weight of the square root of n: neighbours in one chest teach less
     than another person.
     """
     hu, lungs, weights = [], [], []
-    for case in track(cases):
-        loaded = load_case(case)
-        crop, side = _with_room(loaded.box), OVERSIZE * grid
-        hu.append(_resized(loaded.slices, crop, side).round().to(torch.int16))
-        lungs.append((_resized(loaded.lungs, crop, side) * 255).round().to(torch.uint8))
+    for loaded in load_cases(cases, corrections, track):
+        images, shares = slices_of(loaded.slices, loaded.lungs, loaded.box, grid)
+        hu.append(images)
+        lungs.append(shares)
         weights += [len(loaded.slices) ** -0.5] * len(loaded.slices)
     chance = np.array(weights) / np.sum(weights)
-    return Slices(torch.cat(hu), torch.cat(lungs), chance, margin=ROOM / (1 + 2 * ROOM))
+    return Slices(torch.cat(hu), torch.cat(lungs), chance)
+
+
+def slices_of(
+    slices: npt.NDArray[Any], lungs: npt.NDArray[np.uint8], box: Crop, grid: int
+) -> tuple[Tensor, Tensor]:
+    """Return HU and share of lung of axial slices as `Slices` keeps them for a grid."""
+    crop, side = _with_room(box), OVERSIZE * grid
+    images = _resized(slices, crop, side).round().to(torch.int16)
+    return images, (_resized(lungs, crop, side) * 255).round().to(torch.uint8)
 
 
 def _with_room(box: Crop) -> Crop:

@@ -116,7 +116,7 @@ def train(
         )
     folder = model_path.with_suffix(".run")
     folder.mkdir(parents=True, exist_ok=True)
-    learner = _Learner(card, settings, device, len(data.hu))
+    learner = Learner(card, settings, device, len(data.hu))
     curve = learner.resume(folder)
     losses: list[float] = []
     for step in track(range(learner.step, settings.steps)):
@@ -132,7 +132,7 @@ def train(
             best = dataclasses.replace(card, figures=figures, recipe=recipe)
             with replacing(model_path) as temporary:  # the last good one is there until this one is whole
                 save_model(learner.average, best, temporary, half=True)
-        _write_curve(curve, folder)
+        write_curve(curve, folder)
         learner.save(folder, curve)
     return curve
 
@@ -144,8 +144,10 @@ def new_card(settings: TrainSettings, *, name: str, version: str = "1", **texts:
     return ModelCard(name, version, settings.preset, network, grid, window_hu, **texts)  # type: ignore[arg-type]
 
 
-class _Learner:
+class Learner:
     """The network, its moving average and its optimiser."""
+
+    line: type[Any] = Progress  # of the curve
 
     def __init__(self, card: ModelCard, settings: TrainSettings, device: Device, slices: int) -> None:
         torch.manual_seed(settings.seed)
@@ -206,18 +208,24 @@ class _Learner:
 
     def _update(self, image: Tensor, target: Tensor) -> tuple[float, npt.NDArray[np.float32]]:
         """Make one step; return the loss, and the mean absolute error of each slice."""
-        self.network.train()
+        self._make_ready()
         image = image.to(self.device.torch, memory_format=self.layout)
         target = target.to(self.device.torch)
         with self.device.autocast():
             logits = self.network(image).float()
-        loss = dice_bce_loss(logits, target)
+        loss = self._loss(logits, target)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_NORM)
         self.optimiser.step()
-        errors = (logits.detach().sigmoid() - target).abs().mean(dim=(1, 2, 3))
+        errors = (logits.detach().sigmoid() - target[:, :1]).abs().mean(dim=(1, 2, 3))
         return float(loss.detach()), errors.cpu().numpy()
+
+    def _make_ready(self) -> None:
+        self.network.train()
+
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return dice_bce_loss(logits, target)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -230,9 +238,14 @@ class _Learner:
             else:
                 kept.copy_(new)
 
-    def save(self, folder: Path, curve: Sequence[Progress]) -> None:
-        state = {
-            "settings": json.dumps(dataclasses.asdict(self.settings), sort_keys=True),
+    def begun_with(self) -> str:
+        """Return what must be the same for a training to be taken up again."""
+        return json.dumps(dataclasses.asdict(self.settings), sort_keys=True)
+
+    def state(self, curve: Sequence[Any]) -> dict[str, Any]:
+        """Return all that is needed to go on."""
+        return {
+            "settings": self.begun_with(),
             "step": self.step,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -240,10 +253,12 @@ class _Learner:
             "errors": torch.from_numpy(self.errors),
             "curve": [dataclasses.astuple(line) for line in curve],
         }
-        with replacing(folder / "state.pt") as temporary:
-            save_state(state, temporary)
 
-    def resume(self, folder: Path) -> list[Progress]:
+    def save(self, folder: Path, curve: Sequence[Any]) -> None:
+        with replacing(folder / "state.pt") as temporary:
+            save_state(self.state(curve), temporary)
+
+    def resume(self, folder: Path) -> list[Any]:
         """Go on where the training in `folder` stopped; return its curve.
 
         Raises
@@ -266,12 +281,12 @@ class _Learner:
             ) from error
 
     def _refuse_other_settings(self, folder: Path, settings: str) -> None:
-        if settings != json.dumps(dataclasses.asdict(self.settings), sort_keys=True):
+        if settings != self.begun_with():
             raise CheckpointError(
                 f"{folder} holds a training begun with other settings; give those again, another output, or delete it"
             )
 
-    def _take_up(self, state: Mapping[str, Any]) -> list[Progress]:
+    def _take_up(self, state: Mapping[str, Any]) -> list[Any]:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -284,7 +299,7 @@ class _Learner:
         self.step = int(state["step"])
         if not 0 <= self.step <= self.settings.steps:
             raise ValueError(f"step {self.step} of {self.settings.steps}")
-        return [Progress(int(step), *map(float, rest)) for step, *rest in state["curve"]]
+        return [self.line(int(step), *map(float, rest)) for step, *rest in state["curve"]]
 
 
 def _memory_format(width: int) -> torch.memory_format:
@@ -342,10 +357,11 @@ def validate(
     return float(np.mean(dices)), float(np.mean(false_positives)) if false_positives else 0.0
 
 
-def _write_curve(curve: Sequence[Progress], folder: Path) -> None:
+def write_curve(curve: Sequence[Any], folder: Path) -> None:
+    """Write and draw a curve of `Progress`, or of a like dataclass that has at least step, loss and dice."""
     with (folder / "curve.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([known.name for known in dataclasses.fields(Progress)])
+        writer.writerow([known.name for known in dataclasses.fields(curve[0])])
         writer.writerows(dataclasses.astuple(line) for line in curve)
     names = ("step", "loss", "dice")
     draw_curve({name: [getattr(line, name) for line in curve] for name in names}, folder / "curve.png")

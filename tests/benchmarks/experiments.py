@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from napari_resunet.model.slices import slice_probabilities
 from napari_resunet.settings import TrainSettings
 from napari_resunet.training import cases, dataset, loop
 from napari_resunet.training.augment import INGREDIENTS
+from napari_resunet.training.corrections import read_corrections
 
 OLD = "effusion, contrast, gas, table, field of view, coarse"
 SMALL = {"width": 16, "validate_every": 500}
@@ -103,19 +105,28 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=EXPERIMENTS, default=list(EXPERIMENTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--corrections", type=Path, help="a CSV that mends masks; OUT is for one such list")
     parser.add_argument("--table", action="store_true")
     wanted = parser.parse_args()
     results = wanted.out / "results.csv"
     if not wanted.table:
         wanted.out.mkdir(parents=True, exist_ok=True)
-        run(wanted.data, wanted.out, results, wanted.only, wanted.seeds, wanted.steps)
+        run(wanted.data, wanted.out, results, wanted.only, wanted.seeds, wanted.steps, wanted.corrections)
     print_table(results)
 
 
-def run(data: Path, out: Path, results: Path, names: Sequence[str], seeds: Sequence[int], steps: int) -> None:
+def run(
+    data: Path,
+    out: Path,
+    results: Path,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    corrections: Path | None,
+) -> None:
     device = choose_device("cpu")
     training, validation_cases = cases.split_cases(data, 0)
-    slices, validation = _loaded(training, validation_cases, out / "data.pt")
+    slices, validation = _loaded(training, validation_cases, corrections, out)
     for seed in seeds:
         for name in names:
             settings = TrainSettings(**{**SMALL, **EXPERIMENTS[name], "seed": seed, "steps": steps})
@@ -148,11 +159,14 @@ def run(data: Path, out: Path, results: Path, names: Sequence[str], seeds: Seque
 
 
 def _loaded(
-    training: Sequence[cases.Case], validation: Sequence[cases.Case], kept: Path
+    training: Sequence[cases.Case], validation: Sequence[cases.Case], corrections: Path | None, out: Path
 ) -> tuple[dataset.Slices, list[dataset.LabelledCase]]:
+    mending = read_corrections(corrections) if corrections else []
+    mark = f"-{hashlib.sha256(corrections.read_bytes()).hexdigest()[:8]}" if corrections else ""
+    kept = out / f"data{mark}.pt"
     if not kept.exists():
-        slices = dataset.load_slices(training, 256)
-        loaded = [dataset.load_case(case) for case in validation]
+        slices = dataset.load_slices(training, 256, corrections=mending)
+        loaded = list(dataset.load_cases(validation, mending))
         torch.save((slices, loaded), kept)
     return torch.load(kept, weights_only=False)  # written above, by this very script
 

@@ -113,7 +113,14 @@ print(batch.stop, batch.notes)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="has no such limit")
 def test_f17_real_memory_that_runs_out_is_known_as_such(outcome) -> None:
-    for megabytes in ("80", "60", "40", "30", "20", "10"):  # how much is free already is another thing each time
+    for megabytes in (
+        "80",
+        "60",
+        "40",
+        "30",
+        "20",
+        "10",
+    ):  # how much is free already is another thing each time
         command = [sys.executable, "-W", "ignore", "-c", SMALL_MEMORY, megabytes]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         if done.stdout != "8 ()\n":

@@ -15,6 +15,7 @@ from napari_resunet.errors import GeometryError
 from napari_resunet.geometry import AxisOrder, Geometry
 from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.training.cases import Case
+from napari_resunet.training.corrections import Correction
 from napari_resunet.training.dataset import ROOM, Slices, load_case, load_slices
 from napari_resunet.volume import Volume
 
@@ -220,3 +221,18 @@ def test_a_case_of_no_chance_is_never_drawn() -> None:
         0.1,
     )
     assert data.draw(np.random.default_rng(0), 50).min() == 1
+
+
+def test_a_mask_is_mended_and_slices_left_out_are_not_read(tmp_path: Path) -> None:
+    corners = ((17.5, 19.5), (17.5, 29.5), (29.5, 29.5), (29.5, 19.5))
+    mending = [
+        Correction("line 2", "anna", 0, 1, "add", corners=corners),
+        Correction("line 3", "anna", 2, 3, "leave out"),
+        Correction("line 4", "ben", 0, 1, "leave out"),
+    ]
+    loaded = load_case(case(tmp_path), mending)
+    assert loaded.slices.shape == loaded.lungs.shape == (2, 48, 48)
+    assert [int(lungs.sum()) for lungs in loaded.lungs] == [12 * 18, 12 * 8]
+    both = [case(tmp_path), case(tmp_path, "ben", count=1)]
+    assert len(load_slices(both, 32, corrections=mending).hu) == 2
+    assert load_slices(both, 32, corrections=mending).lungs[0].sum() > load_slices(both, 32).lungs[0].sum()

@@ -25,7 +25,7 @@ from napari_resunet.settings import TrainSettings
 from napari_resunet.training import loop
 from napari_resunet.training.cases import Case, split_cases
 from napari_resunet.training.dataset import LabelledCase, Slices, load_case, load_slices
-from napari_resunet.training.loop import Progress, _Learner, new_card, train, validate
+from napari_resunet.training.loop import Progress, Learner, new_card, train, validate
 
 T = TypeVar("T")
 CPU = Device("cpu", "float32", "this CPU")
@@ -248,7 +248,7 @@ def test_validation_cases_without_any_lung_are_refused_before_the_training(
 
 def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:
     settings = dataclasses.replace(SETTINGS, steps=100)
-    rate = _Learner(CARD, settings, CPU, slices=6).rate
+    rate = Learner(CARD, settings, CPU, slices=6).rate
     assert rate(0) == pytest.approx(0.01 * (1 / 100) / 0.04)
     assert rate(2) == pytest.approx(0.01 * 0.5)
     assert rate(4) == pytest.approx(0.01)
@@ -258,7 +258,7 @@ def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
-    learner = _Learner(CARD, SETTINGS, CPU, slices=6)
+    learner = Learner(CARD, SETTINGS, CPU, slices=6)
     decayed, kept = learner.optimiser.param_groups
     assert decayed["weight_decay"] == SETTINGS.weight_decay
     assert kept["weight_decay"] == 0
@@ -267,7 +267,7 @@ def test_norms_and_biases_are_not_decayed() -> None:
 
 
 def test_the_average_follows_closely_at_first_and_counts_batches_as_the_network_does(people: Any) -> None:
-    learner = _Learner(CARD, SETTINGS, CPU, slices=6)
+    learner = Learner(CARD, SETTINGS, CPU, slices=6)
     before = {name: t.clone() for name, t in learner.network.state_dict().items()}
     learner.learn(people[0], 0)
     for name, kept in learner.average.state_dict().items():
@@ -284,7 +284,7 @@ def test_some_steps_are_at_twice_the_grid_with_a_quarter_of_the_slices(
     seen: list[tuple[int, ...]] = []
     data = people[0]
     twice = [t.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3) for t in (data.hu, data.lungs)]
-    learner = _Learner(CARD, dataclasses.replace(SETTINGS, batch=12, fine=0.5), CPU, slices=6)
+    learner = Learner(CARD, dataclasses.replace(SETTINGS, batch=12, fine=0.5), CPU, slices=6)
     learner.network.register_forward_pre_hook(lambda _network, given: seen.append(tuple(given[0].shape)))
     for step in range(12):
         learner.learn(dataclasses.replace(data, hu=twice[0], lungs=twice[1]), step)
@@ -294,13 +294,13 @@ def test_some_steps_are_at_twice_the_grid_with_a_quarter_of_the_slices(
 
 def test_slices_on_which_the_network_errs_are_drawn_more_often(people: Any) -> None:
     settings = dataclasses.replace(SETTINGS, hard=2.0)
-    learner = _Learner(CARD, settings, CPU, slices=6)
+    learner = Learner(CARD, settings, CPU, slices=6)
     assert learner._hardness() is None  # nothing was seen yet
     learner.errors[:] = [0.1, 0.1, 0.1, 0.1, 0.1, np.nan]
     np.testing.assert_allclose(learner._hardness(), 3)  # what was not seen yet counts as the mean
     learner.errors[:] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.6]
     np.testing.assert_allclose(learner._hardness(), [1, 1, 1, 1, 1, 1 + 2 * 4])  # at most four times the mean
-    learner = _Learner(CARD, settings, CPU, slices=6)
+    learner = Learner(CARD, settings, CPU, slices=6)
     learner.learn(people[0], 0)
     assert np.isfinite(learner.errors).any()
     assert (learner.errors[np.isfinite(learner.errors)] <= 1).all()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 import numpy as np
 from magicgui.widgets import CheckBox, Container, PushButton
 from qtpy.QtCore import QTimer
 
-from napari_resunet.plugin.panels.strip import DoubtStrip
 from napari_resunet.plugin.panels.text import row, text
 from napari_resunet.plugin.reviewing import Reviewing
 from napari_resunet.plugin.session import Session
+
+if TYPE_CHECKING:
+    from napari_resunet.plugin.panels.strip import DoubtStrip
 
 _REST_MS = 400  # after the mask has changed
 NEXT, BACK, TICK, FLAG = "N", "Shift-N", "R", "Shift-R"
@@ -27,7 +32,6 @@ class ReviewPanel(Container):
     def __init__(self, session: Session) -> None:
         self.session = session
         self.reviewing = Reviewing(session)
-        self.strip = DoubtStrip()
         self.back = PushButton(text="Back", tooltip="The slice before, in the order of doubt (Shift+N).")
         self.next = PushButton(text="Next doubtful", tooltip="The next slice in the order of doubt (N).")
         self.tick = PushButton(
@@ -49,7 +53,6 @@ class ReviewPanel(Container):
             self.progress,
         ]
         super().__init__(widgets=widgets, labels=False)
-        self.native.layout().insertWidget(0, self.strip)
         self._rest = QTimer()  # no child of a widget, which may be gone before it is stopped
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
@@ -57,6 +60,16 @@ class ReviewPanel(Container):
         self._keys = {NEXT: self._on_next, BACK: self._on_back, TICK: self._on_tick, FLAG: self._on_flag}
         self._listen()
         self._show()
+
+    @cached_property
+    def strip(self) -> DoubtStrip:
+        """The strip, made when there is a CT: the library that draws it takes a moment to import."""
+        from napari_resunet.plugin.panels.strip import DoubtStrip
+
+        strip = DoubtStrip()
+        strip.chosen.connect(self.session.show_slice)
+        self.native.layout().insertWidget(0, strip)
+        return strip
 
     def _listen(self) -> None:
         session = self.session
@@ -66,7 +79,6 @@ class ReviewPanel(Container):
         self.flag.changed.connect(self.reviewing.flag)
         self.clear.changed.connect(self.reviewing.clear)
         self.only_open.changed.connect(self._show_place)
-        self.strip.chosen.connect(session.show_slice)
         self.reviewing.events.changed.connect(self._show)
         session.events.mask.connect(self._refresh_soon)
         session.events.hand.connect(self._refresh_soon)
@@ -110,7 +122,8 @@ class ReviewPanel(Container):
 
     def _show(self) -> None:
         has_case = self.session.case is not None
-        self.strip.show_slices(self.reviewing.doubt, self.reviewing.states)
+        if has_case or "strip" in vars(self):
+            self.strip.show_slices(self.reviewing.doubt, self.reviewing.states)
         for button in (self.next, self.back, self.tick, self.flag, self.clear):
             button.enabled = has_case
         self.progress.value = self.reviewing.progress
