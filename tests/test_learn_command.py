@@ -242,5 +242,5 @@ def test_of_a_cohort_the_accepted_cases_count_with_what_was_changed(cohort: Path
 
 
 def test_a_cohort_in_which_nothing_was_accepted_is_refused(cohort: Path) -> None:
-    with pytest.raises(InputError, match="no case of .* was accepted yet; review it first"):
+    with pytest.raises(InputError, match=r"no case of .* was accepted yet; review it first"):
         reviewed_lessons(cohort)

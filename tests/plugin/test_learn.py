@@ -37,7 +37,7 @@ class Answers:
     def cases(self) -> list[Path]:
         return self.files
 
-    def model(self, name: str) -> Path | None:
+    def model(self, _name: str) -> Path | None:
         return self.path
 
 
@@ -198,8 +198,9 @@ def test_closing_the_window_stops_it_and_keeps_the_state(panel, answers, qtbot) 
 
 
 def test_the_open_case_is_learnt_from_as_it_is_now(panel, answers, files, qtbot) -> None:
-    volume = open_ct(files[0].with_name("anna.nii.gz"))
-    panel.learning.session.show_ct(volume)
+    session, volume = panel.learning.session, open_ct(files[0].with_name("anna.nii.gz"))
+    session.show_ct(volume)
+    session.adopt_mask(make_phantom(shape=SHAPE, spacing_mm=SPACING_MM, seed=11).mask, name="truth")
     assert panel.open_case.text == "The open case, anna.nii.gz"
     panel.open_case.value = True
     panel.start.native.click()
@@ -207,8 +208,7 @@ def test_the_open_case_is_learnt_from_as_it_is_now(panel, answers, files, qtbot)
     (error,) = answers.errors
     assert str(error).startswith("anna.nii.gz teaches nothing: none of its slices was corrected or ticked")
     assert panel.state.value == str(error)
-    panel.learning.session.show_layers()
-    panel.learning.session.case.mask[2, 20:40, 10:20] = 1
+    session.case.mask[2, 20:40, 10:20] = 1
     panel.start.native.click()
     ended(panel, qtbot)
     assert len(answers.errors) == 1

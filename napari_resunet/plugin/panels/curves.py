@@ -9,6 +9,10 @@ import numpy as np
 import pyqtgraph as pg
 
 LOSS_COLOUR, HELD_OUT_COLOUR, REPLAY_COLOUR = "#58a6ff", "#3fb950", "#f5a623"
+LEGEND = (
+    f'<span style="color:{HELD_OUT_COLOUR}">●</span> held out &nbsp; '
+    f'<span style="color:{REPLAY_COLOUR}">●</span> made-up chests'
+)
 _AXIS = "#888888"  # reads on light and on dark
 _HEIGHT = 190
 
@@ -40,7 +44,8 @@ class LearningCurves(pg.GraphicsLayoutWidget):
             axis = plot.getAxis(side)
             axis.setPen(_AXIS)
             axis.setTextPen(_AXIS)
-        plot.getAxis("left").setWidth(46)
+        plot.getAxis("left").enableAutoSIPrefix(False)  # a Dice is no thousandths
+        plot.getAxis("left").setWidth(52)
         plot.setLabel("left", name, color=_AXIS)
         return plot
 

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_resunet.plugin.forms import field_widget
 from napari_resunet.plugin.learning import BY_LOT, Learning
-from napari_resunet.plugin.panels.curves import LearningCurves
+from napari_resunet.plugin.panels.curves import LEGEND, LearningCurves
 from napari_resunet.plugin.panels.segment import OTHER_FILE
 from napari_resunet.plugin.panels.text import fields, row, text
 from napari_resunet.plugin.session import Session
@@ -62,6 +62,7 @@ class LearnPanel(Container):
         self.resume = PushButton(text="Resume")
         self.state = text()
         self.curves = LearningCurves()
+        self.legend = text(LEGEND, tooltip="Step 0 is the old model.")
         self.figures = text(
             tooltip="Dice on the native grid at threshold 0.5, nothing cleaned up, on what was not learnt from."
         )
@@ -76,6 +77,7 @@ class LearnPanel(Container):
                 fields(self.parent_model, *self.recipe.values(), self.held_out, self.device),
                 row(self.start, self.stop, self.resume),
                 self.state,
+                self.legend,
                 self.figures,
                 self._answer,
             ],
@@ -192,7 +194,8 @@ class LearnPanel(Container):
 
     def _show_curves(self) -> None:
         learning = self.learning
-        self.curves.setVisible(bool(learning.lines or learning.losses))
+        self.legend.visible = bool(learning.lines or learning.losses)
+        self.curves.setVisible(self.legend.visible)
         self.curves.show_losses(learning.losses)
         self.curves.show_lines(learning.lines)
 
