@@ -1,7 +1,9 @@
 """Fine-tuning: a model learns from corrected cases, is shown made-up chests again, and is compared with its parent.
 
-The running statistics of its batch normalisation stay those of the parent: a few cases say little about the scanners
-of the world, and made-up chests in the batch would pull them away from real ones.
+The running statistics of its batch normalisation stay those of the parent. In a small test (width 8, 60 steps at the
+default learning rate, made-up chests of another scanner) that took the Dice of a new chest from 0.78 to 0.93 and cost
+0.007 on known ones; statistics that follow (momentum 0.1) took it to 0.97 and cost 0.036, and slow ones (0.01) took it
+to 0.92 and cost 0.020.
 """
 
 from __future__ import annotations
@@ -476,7 +478,7 @@ class _FineTuner(Learner):
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
         lungs, edited = target[:, :1], target[:, 1:]
-        return weighted_dice_bce_loss(logits, lungs, 1 + 0 * edited)
+        return weighted_dice_bce_loss(logits, lungs, 1 + (self._edited_weight - 1) * edited)
 
     def state(self, curve: Sequence[Any]) -> dict[str, Any]:
         return {**super().state(curve), "losses": list(self.losses)}

@@ -25,7 +25,7 @@ from napari_resunet.settings import TrainSettings
 from napari_resunet.training import loop
 from napari_resunet.training.cases import Case, split_cases
 from napari_resunet.training.dataset import LabelledCase, Slices, load_case, load_slices
-from napari_resunet.training.loop import Progress, Learner, new_card, train, validate
+from napari_resunet.training.loop import Learner, Progress, new_card, train, validate
 
 T = TypeVar("T")
 CPU = Device("cpu", "float32", "this CPU")
