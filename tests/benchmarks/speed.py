@@ -32,6 +32,8 @@ the same, 4 and 1 slices at a time                     71.2 / 18.6: kept; 16 at 
                                                        56.4 and 69.0
 the same, not channels last                            49.3 / 8.6
 float32                                                25.7 / 4.7
+torch.compile, two cores, grid 128                     139 against 88-123 in turns, but 26 s until the first slice:
+                                                       it pays after more than 10,000 slices, and is left out
 oneDNN's fused convolution, sum and ReLU               no faster than in place; its operators are torch's own affair
 (torch.ops.mkldnn)
 """
