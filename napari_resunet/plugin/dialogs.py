@@ -54,8 +54,16 @@ class Dialogs:
 
     def case_to_write(self, name: str) -> Path | None:
         """Ask where a case goes."""
-        path = self._file_to_write("Save the case", name, _CASE_FILES)
-        return path if path is None or path.suffix == ".nru" else path.with_name(f"{path.name}.nru")
+        return _ending(self._file_to_write("Save the case", name, _CASE_FILES), ".nru")
+
+    def model_to_write(self, name: str) -> Path | None:
+        """Ask where a new model goes."""
+        return _ending(self._file_to_write("Save the new model", name, _WEIGHTS_FILES), ".safetensors")
+
+    def cases(self) -> list[Path]:
+        """Ask for corrected cases; return those that were chosen."""
+        chosen, _ = QFileDialog.getOpenFileNames(self._parent, "Corrected cases", _HOME, _CASE_FILES)
+        return [Path(file) for file in chosen]
 
     def table_to_write(self, name: str) -> Path | None:
         """Ask where figures go."""
@@ -81,3 +89,8 @@ class Dialogs:
 
 def _path(chosen: str) -> Path | None:
     return Path(chosen) if chosen else None
+
+
+def _ending(path: Path | None, suffix: str) -> Path | None:
+    """Return a path whose name ends so."""
+    return path if path is None or path.suffix == suffix else path.with_name(f"{path.name}{suffix}")

@@ -22,7 +22,7 @@ from napari_resunet.plugin.farewell import Farewell
 from napari_resunet.plugin.panels.correct import CorrectPanel
 from napari_resunet.plugin.panels.ct import CtPanel
 from napari_resunet.plugin.panels.export import ExportPanel
-from napari_resunet.plugin.panels.learn import LearnDialogs, LearnPanel
+from napari_resunet.plugin.panels.learn import LearnPanel
 from napari_resunet.plugin.panels.mask import MaskPanel
 from napari_resunet.plugin.panels.measure import MeasurePanel
 from napari_resunet.plugin.panels.recover import RecoverPanel
@@ -68,7 +68,9 @@ class LungSegmentation(QScrollArea):
         self.export = ExportPanel(
             self.session, ask_output=dialogs.mask_to_write, ask_case=dialogs.case_to_write
         )
-        self.learn = LearnPanel(self.session, self.segment.model, LearnDialogs(self))
+        self.learn = LearnPanel(
+            self.session, self.segment.model, ask_cases=dialogs.cases, ask_model=dialogs.model_to_write
+        )
         self.autosave = Autosave(self.session, journal_root())
         self.recover = RecoverPanel(self.session, journal_root(), confirm=dialogs.confirm)
         self._lay_out()

@@ -87,7 +87,7 @@ def panel(parent, answers, qtbot):
     session = Session(ViewerModel())
     session.events.failed.connect(answers.errors.append)
     models = ComboBox(choices=["lung-ct", str(parent), OTHER_FILE])
-    panel = LearnPanel(session, models, answers)
+    panel = LearnPanel(session, models, ask_cases=answers.cases, ask_model=answers.model)
     qtbot.addWidget(panel.native)
     panel.parent_model.value, panel.recipe["steps"].value = str(parent), 3
     panel.device.value = "cpu"

@@ -3,24 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from square_lungs import COUNT, SIDE, generator, pictures
 
 from napari_resunet.training import augment as module
 from napari_resunet.training.augment import INGREDIENTS, augment, move
 from napari_resunet.training.scanner import AIR_HU
-
-COUNT, SIDE = 40, 32
-
-
-def pictures() -> tuple[Tensor, Tensor]:
-    """A square of 0 HU in air that is lung, off the middle."""
-    lungs = torch.zeros(COUNT, 1, SIDE, SIDE)
-    lungs[:, :, 8:20, 10:26] = 1
-    return AIR_HU * (1 - lungs), lungs
-
-
-def generator(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def test_the_same_generator_gives_the_same_pictures_and_another_gives_others() -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
+from square_lungs import generator
 from torch import Tensor
 
 from napari_resunet.training.disease import add_gas, consolidate, effuse, enhance
@@ -19,10 +19,6 @@ def chests() -> tuple[Tensor, Tensor]:
     lungs[:, :, 10:38, 6:20] = 1
     lungs[:, :, 10:38, 28:42] = 1
     return torch.where(lungs > 0, torch.tensor(-850.0), torch.tensor(40.0)), lungs
-
-
-def generator(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 @pytest.mark.parametrize("change", [consolidate, effuse, enhance, add_gas])

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from square_lungs import COUNT, SIDE, generator, pictures
 
 from napari_resunet.training.scanner import (
     AIR_HU,
@@ -14,19 +13,6 @@ from napari_resunet.training.scanner import (
     limit_field,
     shift_hu,
 )
-
-COUNT, SIDE = 40, 32
-
-
-def pictures() -> tuple[Tensor, Tensor]:
-    """A square of 0 HU in air that is lung, off the middle."""
-    lungs = torch.zeros(COUNT, 1, SIDE, SIDE)
-    lungs[:, :, 8:20, 10:26] = 1
-    return AIR_HU * (1 - lungs), lungs
-
-
-def generator(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def test_lines_are_drawn_into_the_air_around_the_patient_alone() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, Select
-from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+from qtpy.QtWidgets import QComboBox
 
 from napari_resunet.plugin.forms import field_widget
 from napari_resunet.plugin.learning import BY_LOT, Learning
@@ -30,13 +31,22 @@ class LearnPanel(Container):
         Whose open case may be learnt from.
     models : ComboBox
         Where models are chosen to run.
-    dialogs : LearnDialogs
-        Ask for files.
+    ask_cases : callable
+        Asks for case files.
+    ask_model : callable
+        Asks where a new model goes; is given the proposed name.
     """
 
-    def __init__(self, session: Session, models: ComboBox, dialogs: LearnDialogs) -> None:
+    def __init__(
+        self,
+        session: Session,
+        models: ComboBox,
+        *,
+        ask_cases: Callable[[], list[Path]],
+        ask_model: Callable[[str], Path | None],
+    ) -> None:
         self.learning = Learning(session)
-        self._models, self._dialogs = models, dialogs
+        self._models, self._ask_cases, self._ask_model = models, ask_cases, ask_model
         self.open_case = CheckBox(text="The open case")
         self.cases = Select(choices=[], tooltip="Corrected cases to learn from; choose some to remove them.")
         self.cases.native.setFixedHeight(_LIST_HEIGHT)
@@ -125,13 +135,13 @@ class LearnPanel(Container):
         self.parent_model.reset_choices()
 
     def _add(self) -> None:
-        self.learning.add_files(self._dialogs.cases())
+        self.learning.add_files(self._ask_cases())
 
     def _remove(self) -> None:
         self.learning.remove(list(self.cases.value))
 
     def _start(self) -> None:
-        path = self._dialogs.model(f"{Path(str(self.parent_model.value)).stem}-learnt.safetensors")
+        path = self._ask_model(f"{Path(str(self.parent_model.value)).stem}-learnt.safetensors")
         if path is not None:
             held_out, device = str(self.held_out.value), self.device.value
             self.learning.start(self.settings, held_out=held_out, device=device, model_path=path)
@@ -216,33 +226,3 @@ def _table(learnt: Any) -> str:
     lines = [f"<tr><td>{name}</td><td>{was:.4f}</td><td>{now:.4f}</td></tr>" for name, was, now in rows]
     head = "<tr><th align=left>Dice</th><th>before</th><th>after</th></tr>"
     return f"<table cellpadding=2>{head}{''.join(lines)}</table>"
-
-
-class LearnDialogs:
-    """Asks for the files of a learning.
-
-    Parameters
-    ----------
-    parent : QWidget
-        Over which the dialogs open.
-    """
-
-    def __init__(self, parent: QWidget) -> None:
-        self._parent = parent
-
-    def cases(self) -> list[Path]:
-        """Ask for case files; return those that were chosen."""
-        files, home = "Case (*.nru)", str(Path.home())
-        return [
-            Path(file)
-            for file in QFileDialog.getOpenFileNames(self._parent, "Corrected cases", home, files)[0]
-        ]
-
-    def model(self, name: str) -> Path | None:
-        """Ask where a new model goes, and return that, or None."""
-        kinds, proposed = "Weights (*.safetensors)", str(Path.home() / name)
-        chosen, _ = QFileDialog.getSaveFileName(self._parent, "Save the new model", proposed, kinds)
-        if not chosen:
-            return None
-        path = Path(chosen)
-        return path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
