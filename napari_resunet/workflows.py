@@ -306,6 +306,7 @@ def train_model(
     from napari_resunet.model.device import choose_device
     from napari_resunet.training import cases, dataset, loop
     from napari_resunet.training.corrections import not_there, read_corrections
+    from napari_resunet.training.provenance import record_provenance
 
     _require_model_name(model_path)
     require_folder(model_path)
@@ -315,7 +316,16 @@ def train_model(
     missing = not_there(mending, [case.name for case in (*training, *validation)])
     if missing:
         _log.warning("%s corrects cases that are not there: %s", corrections, ", ".join(missing))
+    made_from = record_provenance(
+        model_path.with_suffix(".run"),
+        settings=settings,
+        device=chosen.label,
+        training=training,
+        validation=validation,
+        corrections=corrections,
+    )
     card = loop.new_card(settings, **{"name": model_path.stem, **(texts or {})})
+    card = replace(card, recipe={"corrections": made_from["corrections"]})
     return loop.train(
         dataset.load_slices(
             training, settings.grid * (2 if settings.fine else 1), read_track, corrections=mending

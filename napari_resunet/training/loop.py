@@ -128,7 +128,7 @@ def train(
         losses.clear()
         if dice >= max(line.dice for line in curve):
             figures = {**card.figures, "validation Dice, native grid, no clean-up": round(dice, 4)}
-            recipe = {**dataclasses.asdict(settings), "best step": learner.step}
+            recipe = {**card.recipe, **dataclasses.asdict(settings), "best step": learner.step}
             best = dataclasses.replace(card, figures=figures, recipe=recipe)
             with replacing(model_path) as temporary:  # the last good one is there until this one is whole
                 save_model(learner.average, best, temporary, half=True)

@@ -2,19 +2,19 @@
 
     python tests/benchmarks/experiments.py DATA OUT [--only NAME ...] [--seeds 0 1 2] [--steps 1000]
 
-DATA holds `train` and `val`; what was read of them is kept in OUT. Each run is a folder of OUT that goes on where it
-stopped, and is skipped once it is scored; `OUT/results.csv` has a line for each. Dice is on the native grid,
-threshold 0.5, nothing cleaned up: the mean over the validation cases, and over the slices of each case that are left
-when every fourth is taken, changed as `perturbations.py` says. `python tests/benchmarks/experiments.py DATA OUT
---table` prints means and spreads.
+DATA holds `train` and `val`; what was read of them is kept in OUT. Each run goes on where it stopped, and is skipped
+once it is scored, which leaves a JSON file of its name; several commands may work on one OUT at a time. Dice is on
+the native grid, threshold 0.5, nothing cleaned up: the mean over the validation cases, and over the slices of each
+case that are left when every fourth is taken, changed as `perturbations.py` says.
+`python tests/benchmarks/experiments.py DATA OUT --table` prints means and spreads.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import hashlib
+import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -46,8 +46,6 @@ EXPERIMENTS: dict[str, dict[str, object]] = {
     **{f"without {name}": {"without": name} for name in INGREDIENTS},
     "hard 1": {"hard": 1.0},
     "hard 3": {"hard": 3.0},
-    "phantoms": {},
-    "preset paper": {"fine": 0.0},
     "preset identity": {"preset": "identity", "fine": 0.0},
     "preset plain": {"preset": "plain", "fine": 0.0},
 }
@@ -108,17 +106,15 @@ def main() -> None:
     parser.add_argument("--corrections", type=Path, help="a CSV that mends masks; OUT is for one such list")
     parser.add_argument("--table", action="store_true")
     wanted = parser.parse_args()
-    results = wanted.out / "results.csv"
     if not wanted.table:
         wanted.out.mkdir(parents=True, exist_ok=True)
-        run(wanted.data, wanted.out, results, wanted.only, wanted.seeds, wanted.steps, wanted.corrections)
-    print_table(results)
+        run(wanted.data, wanted.out, wanted.only, wanted.seeds, wanted.steps, wanted.corrections)
+    print_table(wanted.out)
 
 
 def run(
     data: Path,
     out: Path,
-    results: Path,
     names: Sequence[str],
     seeds: Sequence[int],
     steps: int,
@@ -130,9 +126,10 @@ def run(
     for seed in seeds:
         for name in names:
             settings = TrainSettings(**{**SMALL, **EXPERIMENTS[name], "seed": seed, "steps": steps})
-            if (name, str(seed), str(steps)) in _done(results):
-                continue
             model_path = out / f"{name.replace(' ', '-')}-{steps}-{seed}.safetensors"
+            result = model_path.with_suffix(".json")
+            if result.exists():
+                continue
             began = time.monotonic()
             curve = loop.train(
                 slices,
@@ -150,12 +147,7 @@ def run(
                 "loss": round(curve[-1].loss, 4),
                 **{key: round(value, 5) for key, value in score(model_path, validation, device).items()},
             }
-            is_new = not results.exists()
-            with results.open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(row))
-                if is_new:
-                    writer.writeheader()
-                writer.writerow(row)
+            result.write_text(json.dumps(row, indent=1))
 
 
 def _loaded(
@@ -171,30 +163,20 @@ def _loaded(
     return torch.load(kept, weights_only=False)  # written above, by this very script
 
 
-def _rows(results: Path) -> list[dict[str, str]]:
-    if not results.exists():
-        return []
-    with results.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _done(results: Path) -> set[tuple[str, str, str]]:
-    return {(row["name"], row["seed"], row["steps"]) for row in _rows(results)}
-
-
-def print_table(results: Path) -> None:
-    groups: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
-    for row in _rows(results):
+def print_table(out: Path) -> None:
+    groups: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
+    for result in sorted(out.glob("*.json")):
+        row = json.loads(result.read_text())
         groups[row["name"], row["steps"]].append(row)
     columns = ["loss", *SCORES, *perturbations.PERTURBATIONS]
     table = Table("experiment", "steps", "n", *columns)
     for (name, steps), rows in groups.items():
         cells = []
         for column in columns:
-            values = [float(row[column]) for row in rows]
+            values = [row[column] for row in rows]
             spread = f" ±{np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.4f}{spread}")
-        table.add_row(name, steps, str(len(rows)), *cells)
+        table.add_row(name, str(steps), str(len(rows)), *cells)
     Console(width=260).print(table)
 
 
