@@ -421,27 +421,26 @@ def test_train_makes_a_model_that_segments(command, chest, tmp_path: Path, capsy
             data / f"{patient}_lungs.nii.gz",
         )
     (tmp_path / "card.json").write_text('{"name": "tiny", "training_data": "a made-up chest"}')
-    settings = [
-        "--steps",
-        3,
-        "--width",
-        4,
-        "--grid",
-        32,
-        "--batch",
-        2,
-        "--validate-every",
-        2,
-        "--device",
-        "cpu",
-    ]
+    mending = tmp_path / "mending.csv"
+    mending.write_text("case,slices,action,where,why\np1,2,leave out,,it is blurred\n")
+    text = "--steps 3 --width 4 --grid 32 --batch 2 --fine 0.5 --without gas,noise --validate-every 2 --device cpu"
+    settings = [*text.split(), "--corrections", mending]
     model = tmp_path / "tiny.safetensors"
     assert command("train", data, "-o", model, "--card", tmp_path / "card.json", *settings) == 0
     assert "of 3; curve in" in capsys.readouterr().out
-    assert {p.name for p in (tmp_path / "tiny.run").iterdir()} == {"curve.csv", "curve.png", "state.pt"}
+    assert {p.name for p in (tmp_path / "tiny.run").iterdir()} == {
+        "curve.csv",
+        "curve.png",
+        "run.json",
+        "state.pt",
+    }
     card = nru.load_model(model).card
     assert (card.name, card.training_data, card.grid) == ("tiny", "a made-up chest", 32)
-    assert card.recipe["width"] == 4
+    assert (card.recipe["width"], card.recipe["fine"], card.recipe["without"]) == (4, 0.5, "gas,noise")
+    assert card.recipe["corrections"]["file"] == "mending.csv"
+    mending.write_text("case,slices,action,where,why\np1,3,leave out,,it is blurred\n")
+    assert command("train", data, "-o", model, "--card", tmp_path / "card.json", *settings) == 3
+    assert "other corrections files" in capsys.readouterr().err
 
 
 def test_version_and_help_answer_without_torch_or_napari() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 
 from napari_resunet.errors import InputError
 
-_IMAGE_ENDINGS = ("_ct.nii.gz", "_ct.nii", ".dcm")
+_SERIES_ENDING = "_dicom"  # of a folder
+_IMAGE_ENDINGS = ("_ct.nii.gz", "_ct.nii", ".dcm", _SERIES_ENDING)
 _MASK_ENDINGS = ("_lungs.nii.gz", "_lungs.nii", "_lungs.png")
 _HELD_OUT = 6  # one person in so many, where the folder names no part for validation
 
@@ -42,7 +43,8 @@ class Case:
 def find_cases(folder: Path) -> list[Case]:
     """Return the cases below a folder, in the order of their paths.
 
-    ``NAME_ct.nii.gz`` goes with ``NAME_lungs.nii.gz``, and ``NAME.dcm`` with ``NAME_lungs.png``. A table (CSV with
+    ``NAME_ct.nii.gz`` goes with ``NAME_lungs.nii.gz``, ``NAME.dcm`` with ``NAME_lungs.png``, and the DICOM series in
+    the folder ``NAME_dicom`` with the ``NAME_lungs.nii.gz`` beside it. A table (CSV with
     the columns file, patient and content) in the folder or above it may say whose an image is, and that it holds
     ``no lung``. Without a table the patient is the first word of the file's name.
 
@@ -53,7 +55,7 @@ def find_cases(folder: Path) -> list[Case]:
     """
     table = _read_tables(folder)
     cases = []
-    for image in sorted(path for path in folder.rglob("*") if path.name.endswith(_IMAGE_ENDINGS)):
+    for image in sorted(path for path in folder.rglob("*") if _is_image(path)):
         name = _stem(image)
         entry = table.get(image.resolve(), {})
         mask = next(
@@ -67,9 +69,16 @@ def find_cases(folder: Path) -> list[Case]:
         cases.append(Case(name, entry.get("patient") or name.split("_")[0], image, mask))
     if not cases:
         raise InputError(
-            f"{folder} holds no NAME_ct.nii.gz with NAME_lungs.nii.gz, and no NAME.dcm with NAME_lungs.png"
+            f"{folder} holds no NAME_ct.nii.gz with NAME_lungs.nii.gz, no NAME.dcm with NAME_lungs.png, "
+            "and no folder NAME_dicom with NAME_lungs.nii.gz"
         )
     return cases
+
+
+def _is_image(path: Path) -> bool:
+    if not path.name.endswith(_IMAGE_ENDINGS) or path.parent.name.endswith(_SERIES_ENDING):
+        return False
+    return path.is_dir() == path.name.endswith(_SERIES_ENDING)
 
 
 def find_pair(image: Path) -> Case:

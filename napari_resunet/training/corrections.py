@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_resunet.errors import InputError
+from napari_resunet.imaging.closing import close_pieces
 
 Bools = npt.NDArray[np.bool_]
 
@@ -146,23 +146,9 @@ def _changed(
         if correction.box is not None:
             y0, y1, x0, x1 = correction.box
             may_change[:y0], may_change[y1:], may_change[:, :x0], may_change[:, x1:] = (False,) * 4
-        return lung | (_closed(lung, spacing_mm, correction.radius_mm) & may_change)
+        return lung | (close_pieces(lung, spacing_mm, correction.radius_mm) & may_change)
     within = _polygon(lung.shape, correction.corners) & may_change
     return lung | within if correction.action == "add" else lung & ~within
-
-
-def _closed(lung: Bools, spacing_mm: tuple[float, float], radius_mm: float) -> Bools:
-    """Close each piece alone, so that the two lungs are not joined, and fill its holes."""
-    result = lung.copy()
-    room = [int(radius_mm / mm) + 2 for mm in spacing_mm]  # a closing must not feel the rim of the picture
-    padded = np.pad(lung, [(room[0],) * 2, (room[1],) * 2])
-    labels, count = ndimage.label(padded)
-    for piece in range(1, count + 1):
-        away = ndimage.distance_transform_edt(labels != piece, sampling=spacing_mm)
-        depth = ndimage.distance_transform_edt(away <= radius_mm, sampling=spacing_mm)
-        closed = ndimage.binary_fill_holes(depth > radius_mm)
-        result |= closed[room[0] : -room[0], room[1] : -room[1]]
-    return result
 
 
 def _polygon(shape: tuple[int, ...], corners: Sequence[tuple[float, float]]) -> Bools:

@@ -94,6 +94,10 @@ def _checksums(cases: Sequence[Case]) -> dict[str, dict[str, str | None]]:
 
 
 def _sha256(path: Path) -> str:
+    """Return that of a file, or of those of all files of a folder, in the order of their names."""
+    if path.is_dir():
+        digests = [_sha256(file) for file in sorted(path.rglob("*")) if file.is_file()]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

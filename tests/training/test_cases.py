@@ -34,6 +34,13 @@ def test_an_image_goes_with_the_mask_of_its_name(tmp_path: Path) -> None:
     ]
 
 
+def test_a_dicom_folder_is_one_case_and_its_files_are_none(tmp_path: Path) -> None:
+    touch(tmp_path, "dora_dicom/1.dcm", "dora_dicom/2.dcm", "dora_lungs.nii.gz", "dicom_notes_dicom")
+    assert find_cases(tmp_path) == [
+        Case("dora", "dora", tmp_path / "dora_dicom", tmp_path / "dora_lungs.nii.gz")
+    ]
+
+
 def test_an_image_without_a_mask_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "anna_ct.nii.gz", "ben_lungs.nii.gz")
     with pytest.raises(InputError, match=r"anna_ct.nii.gz has no mask beside it \(anna_lungs.*no table says"):
@@ -42,7 +49,9 @@ def test_an_image_without_a_mask_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_case_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "anna_lungs.nii.gz", "ct.nii.gz")
-    with pytest.raises(InputError, match=r"holds no NAME_ct.nii.gz with NAME_lungs.nii.gz, and no NAME.dcm"):
+    with pytest.raises(
+        InputError, match=r"holds no NAME_ct.nii.gz with .*no NAME.dcm with .*and no folder NAME_dicom"
+    ):
         find_cases(tmp_path)
 
 
