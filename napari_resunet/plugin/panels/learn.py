@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, Select
 from qtpy.QtWidgets import QComboBox
 
 from napari_resunet.plugin.forms import field_widget
 from napari_resunet.plugin.learning import BY_LOT, Learning
-from napari_resunet.plugin.panels.curves import LEGEND, LearningCurves
 from napari_resunet.plugin.panels.segment import OTHER_FILE
 from napari_resunet.plugin.panels.text import fields, row, text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import LearnSettings, PredictSettings
+
+if TYPE_CHECKING:
+    from napari_resunet.plugin.panels.curves import LearningCurves
 
 _LIST_HEIGHT = 66
 _SHOWN = ("steps", "edited_weight", "replay", "learning_rate")
@@ -71,8 +73,8 @@ class LearnPanel(Container):
         self.start, self.stop = PushButton(text="Start…"), PushButton(text="Stop")
         self.resume = PushButton(text="Resume")
         self.state = text()
-        self.curves = LearningCurves()
-        self.legend = text(LEGEND, tooltip="Step 0 is the old model.")
+        self.curves: LearningCurves | None = None  # made when there is something to draw
+        self.legend = text(tooltip="Step 0 is the old model.")
         self.figures = text(
             tooltip="Dice on the native grid at threshold 0.5, nothing cleaned up, on what was not learnt from."
         )
@@ -93,7 +95,6 @@ class LearnPanel(Container):
             ],
             labels=False,
         )
-        self.native.layout().insertWidget(6, self.curves)
         self._listen()
         self._show_cases()
         self._show_curves()
@@ -205,9 +206,19 @@ class LearnPanel(Container):
     def _show_curves(self) -> None:
         learning = self.learning
         self.legend.visible = bool(learning.lines or learning.losses)
-        self.curves.setVisible(self.legend.visible)
-        self.curves.show_losses(learning.losses)
-        self.curves.show_lines(learning.lines)
+        if self.legend.visible and self.curves is None:
+            self._add_curves()
+        if self.curves is not None:
+            self.curves.setVisible(self.legend.visible)
+            self.curves.show_losses(learning.losses)
+            self.curves.show_lines(learning.lines)
+
+    def _add_curves(self) -> None:
+        from napari_resunet.plugin.panels.curves import LEGEND, LearningCurves  # pyqtgraph is slow to import
+
+        self.curves = LearningCurves()
+        self.legend.value = LEGEND
+        self.native.layout().insertWidget(6, self.curves)
 
     def _say(self, words: str) -> None:
         self.state.value = words
