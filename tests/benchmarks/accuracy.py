@@ -25,6 +25,7 @@ import matplotlib
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scoring import dice
 
 import napari_resunet as nru
 from napari_resunet.imaging.classical import classical_lungs
@@ -66,7 +67,7 @@ def score(labelled: Labelled, found: np.ndarray) -> dict[str, Any]:
     as_mask = [Mask(array.astype(np.uint8), geometry) for array in (found, lungs)]
     agreement = nru.evaluate(*as_mask)["lungs"]
     has_lung = lungs.any(axis=(1, 2))
-    dices = [_dice(one, truth) for one, truth in zip(found[has_lung], lungs[has_lung], strict=True)]
+    dices = [dice(one, truth) for one, truth in zip(found[has_lung], lungs[has_lung], strict=True)]
     pixel_mm2 = geometry.spacing_mm[1] * geometry.spacing_mm[2]
     wrong = [one.sum() * pixel_mm2 > FALSE_POSITIVE_MM2 for one in found[~has_lung]]
     labels, sizes = label_pieces(found)
@@ -84,10 +85,6 @@ def score(labelled: Labelled, found: np.ndarray) -> dict[str, Any]:
         "of these wrong": int(np.sum(wrong)),
         "largest piece apart, ml": float(sizes.max(initial=0)) * geometry.voxel_volume_mm3 / 1000,
     }
-
-
-def _dice(found: np.ndarray, lungs: np.ndarray) -> float:
-    return 2 * float(np.count_nonzero(found & lungs)) / max(1, found.sum() + lungs.sum())
 
 
 def found_by(model: str, volume: Volume, grid: int) -> np.ndarray:

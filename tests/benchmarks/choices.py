@@ -15,21 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage, special
+from scoring import Predict, dice, predictor
 
 from napari_resunet.imaging.components import clean
-from napari_resunet.model.checkpoint import load_model
-from napari_resunet.model.device import choose_device
-from napari_resunet.model.slices import slice_probabilities
 from napari_resunet.training import cases, dataset
 from napari_resunet.training.corrections import read_corrections
 
@@ -39,45 +36,21 @@ from matplotlib import pyplot as plt
 THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
 TEMPERATURES = np.round(np.arange(0.5, 2.55, 0.05), 2)
 _UNSURE = (0.02, 0.98)
-_AT_ONCE = 8
-
-Predict = Callable[[dataset.LabelledCase], np.ndarray]
 
 
-def predictor(model_path: str, grid: int) -> Predict:
-    """Return what gives probabilities (z, y, x), uint8, of a case."""
-    model, device = load_model(model_path), choose_device("auto")
-    network = model.network.to(device.torch, memory_format=torch.channels_last).eval()
-
-    def predict(case: dataset.LabelledCase) -> np.ndarray:
-        parts = np.array_split(case.slices, -(-len(case.slices) // _AT_ONCE))
-        return np.concatenate(
-            [
-                slice_probabilities(network, model.card, part, crop=case.box, grid=grid, device=device)
-                for part in parts
-            ]
-        )
-
-    return predict
-
-
-def mirrored(case: dataset.LabelledCase) -> dataset.LabelledCase:
+def _mirrored(predict: Predict, case: dataset.LabelledCase) -> np.ndarray:
+    """Return what is found in the mirror image, mirrored back."""
     y0, y1, x0, x1 = case.box
     width = case.slices.shape[2]
-    box = (y0, y1, width - x1, width - x0)
-    return dataset.LabelledCase(case.case, case.slices[..., ::-1].copy(), case.lungs[..., ::-1].copy(), box)
+    return predict(case.slices[..., ::-1].copy(), (y0, y1, width - x1, width - x0))[..., ::-1]
 
 
 def ways(predict: Predict, case: dataset.LabelledCase) -> dict[str, np.ndarray]:
     """Return the probabilities of a case, 0-1, in each way."""
-    plain = predict(case).astype(np.float32) / 255
-    other = predict(mirrored(case))[..., ::-1].astype(np.float32) / 255
+    plain = predict(case.slices, case.box).astype(np.float32) / 255
+    other = _mirrored(predict, case).astype(np.float32) / 255
     smooth = ndimage.convolve1d(plain, [0.25, 0.5, 0.25], axis=0, mode="nearest")
     return {"as it is": plain, "mirrored too": (plain + other) / 2, "smoothed over slices": smooth}
-
-
-def dice(found: np.ndarray, lungs: np.ndarray) -> float:
-    return 2 * float(np.count_nonzero(found & lungs)) / max(1, found.sum() + lungs.sum())
 
 
 class Unsure:

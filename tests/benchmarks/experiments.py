@@ -12,7 +12,6 @@ case that are left when every fourth is taken, changed as `perturbations.py` say
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import time
@@ -25,11 +24,9 @@ import perturbations
 import torch
 from rich.console import Console
 from rich.table import Table
+from scoring import dice, predictor
 
-from napari_resunet.imaging.body import body_box
-from napari_resunet.model.checkpoint import load_model
-from napari_resunet.model.device import Device, choose_device
-from napari_resunet.model.slices import slice_probabilities
+from napari_resunet.model.device import choose_device
 from napari_resunet.settings import TrainSettings
 from napari_resunet.training import cases, dataset, loop
 from napari_resunet.training.augment import INGREDIENTS
@@ -52,46 +49,21 @@ EXPERIMENTS: dict[str, dict[str, object]] = {
 SCORES = ("dice 128", "worst 128", "false positive 128", "dice 256", "worst 256", "false positive 256")
 
 
-def score(model_path: Path, validation: Sequence[dataset.LabelledCase], device: Device) -> dict[str, float]:
+def score(model_path: Path, validation: Sequence[dataset.LabelledCase]) -> dict[str, float]:
     """Return mean and worst Dice over the cases at both grids, false positives, and Dice under perturbations."""
-    model = load_model(model_path)
-    model.network.to(device.torch, memory_format=torch.channels_last).eval()
     scores: dict[str, float] = {}
     for grid in (128, 256):
-        card = dataclasses.replace(model.card, grid=grid)
-        dice, wrong = [], []
+        predict = predictor(model_path, grid, "cpu")
+        dices, wrong = [], []
         for case in validation:
-            found = _found(model.network, card, case.slices, case.box, device)
+            found = predict(case.slices, case.box) > 127
             if case.lungs.any():
-                dice.append(_dice(found, case.lungs))
+                dices.append(dice(found, case.lungs > 0))
             empty = ~case.lungs.any(axis=(1, 2))
             wrong += [one.mean() > 0.001 for one in found[empty]]
-        scores |= {f"dice {grid}": float(np.mean(dice)), f"worst {grid}": min(dice)}
+        scores |= {f"dice {grid}": float(np.mean(dices)), f"worst {grid}": min(dices)}
         scores[f"false positive {grid}"] = float(np.mean(wrong))
-    for name, change in perturbations.PERTURBATIONS.items():
-        dice = []
-        for case in validation:
-            hu, lungs = change(case.slices[::4], case.lungs[::4])
-            if lungs.any():
-                dice.append(_dice(_found(model.network, model.card, hu, body_box(hu), device), lungs))
-        scores[name] = float(np.mean(dice))
-    return scores
-
-
-def _found(
-    network: torch.nn.Module, card: object, hu: np.ndarray, box: tuple[int, ...], device: Device
-) -> np.ndarray:
-    parts = np.array_split(hu, max(1, len(hu) // 8))
-    return np.concatenate(
-        [
-            slice_probabilities(network, card, part, crop=box, grid=card.grid, device=device) > 127
-            for part in parts
-        ]
-    )
-
-
-def _dice(found: np.ndarray, lungs: np.ndarray) -> float:
-    return float(2 * np.count_nonzero(found & (lungs > 0)) / max(1, found.sum() + np.count_nonzero(lungs)))
+    return scores | perturbations.dice_under(predictor(model_path, 128, "cpu"), validation, every=4)
 
 
 def main() -> None:
@@ -145,7 +117,7 @@ def run(
                 "steps": steps,
                 "seconds": round(time.monotonic() - began),
                 "loss": round(curve[-1].loss, 4),
-                **{key: round(value, 5) for key, value in score(model_path, validation, device).items()},
+                **{key: round(value, 5) for key, value in score(model_path, validation).items()},
             }
             result.write_text(json.dumps(row, indent=1))
 

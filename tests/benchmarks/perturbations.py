@@ -5,10 +5,14 @@ Each takes axial slices (n, y, x) of HU, front up, with their masks, and returns
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import ndimage
+from scoring import Predict, dice
+
+from napari_resunet.imaging.body import body_box
+from napari_resunet.training.dataset import LabelledCase
 
 Change = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 AIR_HU = -1024
@@ -74,3 +78,16 @@ PERTURBATIONS: dict[str, Change] = {
     "mirrored": mirror,
     "prone": prone,
 }
+
+
+def dice_under(predict: Predict, cases: Sequence[LabelledCase], *, every: int = 1) -> dict[str, float]:
+    """Return the mean Dice over cases that hold lung, of each perturbation; of one slice in `every`."""
+    result = {}
+    for name, change in PERTURBATIONS.items():
+        dices = []
+        for case in cases:
+            hu, lungs = change(case.slices[::every], case.lungs[::every])
+            if lungs.any():
+                dices.append(dice(predict(hu, body_box(hu)) > 127, lungs > 0))
+        result[name] = float(np.mean(dices))
+    return result
