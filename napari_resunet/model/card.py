@@ -48,6 +48,8 @@ class ModelCard:
         Measured quality, each with what it was measured on.
     definition : str
         What counts as the structure.
+    known_failures : str
+        Where it is wrong.
     recipe : mapping
         How it was trained.
     licence : str
@@ -66,6 +68,7 @@ class ModelCard:
     training_data: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
     definition: str = ""
+    known_failures: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     sha256: str = ""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from napari_resunet.errors import CheckpointError, InputError
@@ -36,6 +36,7 @@ WINDOW_HU = (-1000.0, 400.0)
 _WARM_UP = 0.04  # of all steps
 _GRADIENT_NORM = 5.0
 _VALIDATION_BATCH = 8
+_CALIBRATION_BATCHES = 40
 # The moving average follows the network closely at first, while its weights are still worthless.
 _EMA_START = 10
 _HARDEST = 4.0  # times the mean error: what errs more may be a wrong mask
@@ -123,6 +124,7 @@ def train(
         losses.append(learner.learn(data, step))
         if learner.step % settings.validate_every and learner.step != settings.steps:
             continue
+        learner.calibrate(data)
         dice, false_positive = validate(learner.average, card, validation, device)
         curve.append(Progress(learner.step, float(np.mean(losses)), dice, false_positive, learner.rate(step)))
         losses.clear()
@@ -182,16 +184,22 @@ class Learner:
         rng = np.random.default_rng([self.settings.seed, step])
         grid, count = self._size(rng)
         chosen = data.draw(rng, count, hardness=self._hardness())
-        hu, lungs = data.take(chosen, OVERSIZE * grid)
-        hu, lungs = augment(hu, lungs, margin=data.margin, rng=rng, without=self.without)
-        image = shrink(scale_hu(hu, self.card.window_hu), grid)
-        target = shrink(lungs, grid).clamp_(0, 1)
+        image, target = self._images(data, chosen, grid, rng)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate(step)
         loss, self.errors[chosen] = self._update(image, target)
         self.step = step + 1
         self._follow()
         return loss
+
+    def _images(
+        self, data: Slices, chosen: npt.NDArray[np.int64], grid: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the network is to see of some slices on this occasion, and what it should say."""
+        hu, lungs = data.take(chosen, OVERSIZE * grid)
+        hu, lungs = augment(hu, lungs, margin=data.margin, rng=rng, without=self.without)
+        image = shrink(scale_hu(hu, self.card.window_hu), grid)
+        return image.to(memory_format=self.layout), shrink(lungs, grid).clamp_(0, 1)
 
     def _size(self, rng: np.random.Generator) -> tuple[int, int]:
         """Return the grid and the number of slices of a step."""
@@ -209,8 +217,7 @@ class Learner:
     def _update(self, image: Tensor, target: Tensor) -> tuple[float, npt.NDArray[np.float32]]:
         """Make one step; return the loss, and the mean absolute error of each slice."""
         self._make_ready()
-        image = image.to(self.device.torch, memory_format=self.layout)
-        target = target.to(self.device.torch)
+        image, target = image.to(self.device.torch), target.to(self.device.torch)
         with self.device.autocast():
             logits = self.network(image).float()
         loss = self._loss(logits, target)
@@ -237,6 +244,28 @@ class Learner:
                 kept.lerp_(new, 1 - decay)
             else:
                 kept.copy_(new)
+
+    @torch.no_grad()
+    def calibrate(self, data: Slices) -> None:
+        """Measure anew what the batch normalisations of the average go by, at the grid of the model.
+
+        What was averaged along the way belongs to weights of the past, and in part to the finer grid; on slices
+        that hold little lung that is enough for the network to find none of it.
+        """
+        norms = [module for module in self.average.modules() if isinstance(module, nn.BatchNorm2d)]
+        usual = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean of all batches
+        self.average.train()
+        for batch in range(_CALIBRATION_BATCHES):
+            rng = np.random.default_rng([self.settings.seed, self.settings.steps + batch])
+            image, _ = self._images(data, data.draw(rng, self.settings.batch), self.settings.grid, rng)
+            with self.device.autocast():
+                self.average(image.to(self.device.torch))
+        self.average.eval()
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum
 
     def begun_with(self) -> str:
         """Return what must be the same for a training to be taken up again."""

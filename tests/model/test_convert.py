@@ -172,6 +172,7 @@ def test_the_card_says_what_was_told_what_was_found_and_what_is_unknown(tmp_path
         "window_hu": [-1000, 400],
         "classes": ["lung"],
         "training_data": "unknown",
+        "known_failures": "",
         "definition": "air-filled lung",
         "licence": "CC BY 4.0",
         "figures": {"measured quality": "unknown"},

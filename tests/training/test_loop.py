@@ -278,6 +278,23 @@ def test_the_average_follows_closely_at_first_and_counts_batches_as_the_network_
             assert kept == new == 1
 
 
+def test_the_norms_of_the_average_are_measured_with_its_own_weights(people: Any) -> None:
+    learner = Learner(CARD, SETTINGS, CPU, slices=6)
+    first = next(m for m in learner.average.modules() if isinstance(m, nn.BatchNorm2d))
+    seen: list[Tensor] = []
+    first.register_forward_hook(lambda _norm, arguments, _result: seen.append(arguments[0]))
+    first.running_mean.fill_(1000)  # of weights long gone
+    weights = [parameter.clone() for parameter in learner.average.parameters()]
+    learner.calibrate(people[0])
+    means = torch.stack([batch.mean(dim=(0, 2, 3)) for batch in seen])
+    torch.testing.assert_close(first.running_mean, means.mean(dim=0))
+    assert {batch.shape[0] for batch in seen} == {SETTINGS.batch}
+    assert {batch.shape[-1] for batch in seen} == {SETTINGS.grid}
+    assert first.momentum == nn.BatchNorm2d(1).momentum
+    assert not learner.average.training
+    assert all(map(torch.equal, weights, learner.average.parameters()))
+
+
 def test_some_steps_are_at_twice_the_grid_with_a_quarter_of_the_slices(
     people: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
