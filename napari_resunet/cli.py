@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -381,10 +381,26 @@ def info(
         print(json.dumps(told, indent=2))
         return
     checks = told.pop("checks", [])
-    for name, value in told.items():
-        print(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+    for line in _lines(told):
+        print(line)
     for check in checks:
         print(f"{check['level']:6} {check['name']}: {check['text']}")
+
+
+def _lines(told: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Return facts as lines; what a name holds that has names itself stands below it, indented."""
+    for name, value in told.items():
+        if value in ("", None, [], {}):
+            continue
+        if isinstance(value, Mapping):
+            yield f"{indent}{name}:"
+            yield from _lines(value, indent + "  ")
+        elif isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
+            for number, each in enumerate(value, 1):
+                yield f"{indent}{name} {number}:"
+                yield from _lines(each, indent + "  ")
+        else:
+            yield f"{indent}{name}: {value if isinstance(value, str) else json.dumps(value)}"
 
 
 @app.command()

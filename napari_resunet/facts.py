@@ -81,9 +81,10 @@ def machine_facts() -> dict[str, Any]:
 
 
 def card_facts(card: ModelCard) -> dict[str, Any]:
-    """Return what a model says of itself."""
+    """Return what a model says of itself, what is asked first first."""
     facts: dict[str, Any] = json.loads(card.to_json())
-    return facts
+    first = ("name", "version", "use", "definition", "known_failures", "figures")
+    return {**{name: facts[name] for name in first}, **facts}
 
 
 def mask_facts(path: Path, mask: Mask) -> dict[str, Any]:

@@ -225,6 +225,11 @@ def test_info_tells_of_the_machine_a_ct_and_a_model_in_words_and_json(command, d
     assert card["preset"] == "paper"
     assert card["window_hu"] == [-1000, 400]
     assert "research use only" in card["use"]
+    assert command("info", "lung-ct") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "name: lung-ct"
+    assert "network:" in said
+    assert f"  width: {card['network']['width']}" in said
 
 
 def test_view_opens_the_window_with_the_ct_the_mask_and_the_answers(command, window, tmp_path: Path) -> None:
