@@ -22,7 +22,9 @@ Where things live, each importing only from what stands above it::
     editing/                    what a hand changed, the tools that correct a mask, the review, the journal of edits
     preflight                   what is checked of a CT before the network runs
     case                        one open case, the only object that changes
-    workflows                   whole jobs: segment, evaluate, train, learn, convert, demo
+    saved_case                  what a case that was put away adds up to
+    workflows                   whole jobs: segment, evaluate, train, convert, demo
+    lessons                     the job of letting a model learn, and what corrected cases teach
     facts                       what a machine, a CT or a model is, in plain names and values
     cohort/                     many CTs: found, shared out to workers, told on disk; reviewed one after the other
     cli_options                 options made from the settings records

@@ -15,8 +15,8 @@ from napari_resunet.cli_options import DeviceName, DeviceOption, option, setting
 from napari_resunet.settings import LearnSettings
 
 if TYPE_CHECKING:
+    from napari_resunet.training.comparison import LearnProgress, Learnt
     from napari_resunet.training.corrected import Lesson
-    from napari_resunet.training.finetune import LearnProgress, Learnt
 
 NO_BETTER = 1
 
@@ -59,7 +59,7 @@ def learn(
     The same command goes on where it was stopped. Exit codes: 0 the model is written; 1 it is no better, and is kept
     in OUTPUT.run only; 2, 3, 4 and 130 as everywhere.
     """
-    from napari_resunet import workflows
+    from napari_resunet import lessons
 
     settings = settings_of(
         LearnSettings,
@@ -72,7 +72,7 @@ def learn(
         validate_every=validate_every,
         seed=seed,
     )
-    work = workflows.learn(
+    work = lessons.learn(
         _lessons(cases),
         output,
         settings=settings,
@@ -89,7 +89,7 @@ def learn(
 def _lessons(paths: Sequence[Path]) -> list[Lesson]:
     from napari_resunet.cohort.corrected import reviewed_lessons
     from napari_resunet.cohort.manifest import is_cohort
-    from napari_resunet.workflows import lessons_of
+    from napari_resunet.lessons import lessons_of
 
     return [
         lesson

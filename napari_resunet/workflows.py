@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from napari_resunet.editing.adding_up import put_adopted, refuse_no_mask
-from napari_resunet.editing.correction import compose
-from napari_resunet.editing.review import Review, SliceState
 from napari_resunet.errors import InputError, OutputError
-from napari_resunet.inference.postprocess import finish_mask, lung_voxels, to_mask
+from napari_resunet.inference.postprocess import to_mask
 from napari_resunet.inference.predict import Block, predict
 from napari_resunet.io.atomic import replacing
-from napari_resunet.io.case_file import is_case_file, open_case_ct, read_case
+from napari_resunet.io.case_file import read_case
 from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.io.export import MASK_ENDINGS, PROBABILITY_ENDINGS, require_folder, require_writable
 from napari_resunet.io.files import Receipt, read_mask, write_mask, write_probability
@@ -28,13 +22,14 @@ from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.io.table import append_rows
 from napari_resunet.measure.agreement import Agreement, evaluate
 from napari_resunet.measure.lungs import LungFigures, lung_figures
-from napari_resunet.model.card import RESEARCH_ONLY, ModelCard
+from napari_resunet.model.card import RESEARCH_ONLY, ModelCard, require_model_name
 from napari_resunet.phantom import make_phantom
 from napari_resunet.pictures import draw_overlay
-from napari_resunet.record import CaseRecord, CtReference
-from napari_resunet.settings import InputAnswers, LearnSettings, MaskSettings, PredictSettings, TrainSettings
+from napari_resunet.record import CtReference
+from napari_resunet.saved_case import mask_of, probability_map_of, require_whole
+from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings
 from napari_resunet.track import Track, silent
-from napari_resunet.volume import Mask, ProbabilityMap, Volume
+from napari_resunet.volume import Mask, Volume
 
 _log = logging.getLogger(__name__)
 
@@ -132,19 +127,12 @@ def export_case(
     _require_not_its_ct(output, case_path, record.ct)
     if probability is not None:
         _require_not_its_ct(probability, case_path, record.ct, PROBABILITY_ENDINGS)
-    _require_whole(record, case_path)
-    prob = _probability_map(record)
-    receipt = write_mask(_mask(record, prob, split), output)
+    require_whole(record, case_path)
+    prob = probability_map_of(record)
+    receipt = write_mask(mask_of(record, prob, split), output)
     if probability is not None:
         write_probability(prob, probability)
     return receipt
-
-
-def _require_whole(record: CaseRecord, path: Path) -> None:
-    lacks_probability = record.probability is None and record.done.any()
-    lacks_adopted = record.adopted is None and record.adopted_name is not None
-    if lacks_probability or lacks_adopted:
-        raise InputError(f"{path} holds only what a hand did; open its CT in the window, save the case there")
 
 
 def _require_not_its_ct(
@@ -154,33 +142,6 @@ def _require_not_its_ct(
     require_writable(path, source=case_path.with_name(ct.name), endings=endings)
     if path.is_file() and sha256_of(path) == ct.sha256:
         raise OutputError(f"{path} is the CT itself, which is never written over; choose another name")
-
-
-def _probability_map(record: CaseRecord) -> ProbabilityMap:
-    ct = record.ct
-    array = np.ascontiguousarray(ct.geometry.to_axial.undo(_probabilities(record)))
-    return ProbabilityMap(array, ct.geometry, record.done, record.run, ct.source, ct.notes)
-
-
-def _probabilities(record: CaseRecord) -> npt.NDArray[np.uint8]:
-    return np.zeros(record.shape, np.uint8) if record.probability is None else record.probability
-
-
-def _mask(record: CaseRecord, prob: ProbabilityMap, split: bool | None) -> Mask:
-    settings = record.settings if split is None else replace(record.settings, split=split)
-    edited = record.edits.voxels()
-    return finish_mask(_lungs(record), prob, settings, edited=edited, began_from=record.adopted_name)
-
-
-def _lungs(record: CaseRecord) -> npt.NDArray[np.uint8]:
-    """Add up the parts of a case in axial slices, as `napari_resunet.case.Case` does."""
-    settings, edits = record.settings, record.edits
-    automatic = lung_voxels(_probabilities(record), threshold=settings.threshold, clean=settings.clean)
-    put_adopted(record.adopted, automatic, done=record.done)
-    lungs = automatic.view(np.uint8)
-    lungs[edits.slices] = compose(automatic[edits.slices], edits.values)
-    refuse_no_mask(lungs, done=record.done, edited=edits.voxels() > 0)
-    return lungs
 
 
 def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> dict[str, Agreement]:
@@ -308,7 +269,7 @@ def train_model(
     from napari_resunet.training.corrections import not_there, read_corrections
     from napari_resunet.training.provenance import record_provenance
 
-    _require_model_name(model_path)
+    require_model_name(model_path)
     require_folder(model_path)
     chosen = choose_device(device)
     mending = read_corrections(corrections) if corrections else []
@@ -337,129 +298,6 @@ def train_model(
         model_path=model_path,
         track=train_track,
     )
-
-
-def learn(
-    lessons: Sequence[Any],
-    model_path: Path,
-    *,
-    settings: LearnSettings,
-    held_out_names: Sequence[str] = (),
-    device: str = "auto",
-    keep_anyway: bool = False,
-    read_track: Track = silent,
-    validation_track: Track = silent,
-) -> Iterator[Any]:
-    """Let a model learn from corrected cases, and keep the result if it is better than its parent.
-
-    Whoever asks for no more steps, or closes the generator, stops it; the same call goes on there.
-
-    Parameters
-    ----------
-    lessons : sequence of Lesson
-        As `lessons_of` and `napari_resunet.cohort.corrected.reviewed_lessons` return them.
-    model_path : Path
-        A ``.safetensors`` file. It is written only if the result is better, or with `keep_anyway`; else the result
-        stays beside it, in a folder of that name ending in ``.run``.
-    settings : LearnSettings
-        The recipe.
-    held_out_names : sequence of str
-        Cases to compare on; see `napari_resunet.training.corrected.hold_out`.
-    read_track, validation_track : Track
-        Given the slices that are read, and the cases of each validation.
-
-    Yields
-    ------
-    Step or Learnt
-        Of `napari_resunet.training.finetune`: each step and each validation, and last what has come of it.
-
-    Raises
-    ------
-    InputError, CheckpointError, OutputError
-        If the cases, the parent, an earlier state or the output cannot be used.
-    """
-    from napari_resunet.model.checkpoint import load_model
-    from napari_resunet.model.device import choose_device
-    from napari_resunet.training import corrected, finetune
-
-    _require_model_name(model_path)
-    require_folder(model_path)
-    finetune.refuse_parent(model_path, settings.parent)
-    to_learn, held_out = corrected.hold_out(lessons, held_out_names, settings.seed)
-    chosen, parent = choose_device(device), load_model(settings.parent)
-    material = finetune.gather(to_learn, held_out, card=parent.card, settings=settings, track=read_track)
-    tuning = finetune.FineTuning(material, parent, settings=settings, device=chosen, model_path=model_path)
-    yield from tuning.steps(validation_track)
-    learnt = tuning.compare()
-    yield learnt if learnt.against and not keep_anyway else finetune.keep(learnt, model_path)
-
-
-def lessons_of(path: Path) -> list[Any]:
-    """Return what a model can learn from a case file, a pair of CT and mask, or a folder of such pairs.
-
-    Raises
-    ------
-    InputError
-        If it is none of these.
-    """
-    from napari_resunet.training import cases
-
-    if is_case_file(path):
-        return [_lesson_of_case_file(path)]
-    if path.is_dir():
-        return [_lesson_of_pair(case) for case in cases.find_cases(path)]
-    return [_lesson_of_pair(cases.find_pair(path))]
-
-
-def _lesson_of_case_file(path: Path) -> Any:
-    from napari_resunet.training.corrected import Lesson
-
-    def read(track: Track) -> Any:
-        record = read_case(path)
-        _require_whole(record, path)
-        return corrected_case(path.name, record, open_case_ct(path, record, track=track))
-
-    return Lesson(path.name, path.name, read)
-
-
-def corrected_case(name: str, record: CaseRecord, volume: Volume) -> Any:
-    """Return a case as a model learns from it, a `napari_resunet.training.corrected.CorrectedCase`.
-
-    Slices that were ticked and are unchanged since are trusted most, then those a hand has edited, then those that
-    the network has made; flagged ones, and those that nobody has touched, are not used.
-
-    Raises
-    ------
-    InputError
-        If nothing in it was ticked or edited.
-    """
-    from napari_resunet.training.corrected import AUTOMATIC, EDITED, REVIEWED, CorrectedCase
-
-    lungs, edits = _lungs(record), np.zeros(record.shape, dtype=bool)
-    edits[record.edits.slices] = record.edits.values != 0
-    edited: npt.NDArray[np.bool_] = np.zeros(len(lungs), dtype=bool)
-    edited[record.edits.slices] = record.edits.values.any(axis=(1, 2))
-    review = Review(len(lungs))
-    review.marks, review.seen = record.marks, record.seen
-    states = review.states(lungs, edited)
-    trust = np.where(record.done, AUTOMATIC, 0.0)
-    trust[states == SliceState.EDITED] = EDITED
-    trust[states == SliceState.REVIEWED] = REVIEWED
-    trust[states == SliceState.FLAGGED] = 0.0
-    return CorrectedCase(name, volume.axial, lungs, edits, trust)
-
-
-def _lesson_of_pair(case: Any) -> Any:
-    from napari_resunet.training.corrected import REVIEWED, CorrectedCase, Lesson
-    from napari_resunet.training.dataset import load_case
-
-    def read(_track: Track) -> Any:
-        loaded = load_case(case)
-        untouched = np.zeros(loaded.lungs.shape, dtype=bool)
-        trust = np.full(len(loaded.lungs), REVIEWED)
-        return CorrectedCase(case.name, loaded.slices, loaded.lungs, untouched, trust)
-
-    return Lesson(case.name, case.patient, read)
 
 
 def convert_weights(foreign: Path, output: Path, told: Mapping[str, Any]) -> ModelCard:
@@ -491,7 +329,7 @@ def convert_weights(foreign: Path, output: Path, told: Mapping[str, Any]) -> Mod
     from napari_resunet.model.checkpoint import save_model
     from napari_resunet.model.convert import convert, require_same, told_from
 
-    _require_model_name(output)
+    require_model_name(output)
     require_folder(output)
     if output.exists() and output.samefile(foreign):
         raise OutputError(
@@ -502,11 +340,6 @@ def convert_weights(foreign: Path, output: Path, told: Mapping[str, Any]) -> Mod
         card = save_model(model.network, model.card, temporary)
         require_same(model, temporary)
     return card
-
-
-def _require_model_name(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        raise InputError(f"a model is a .safetensors file; {path.name} is not named so")
 
 
 def read_texts(path: Path) -> dict[str, Any]:

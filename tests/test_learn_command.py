@@ -19,6 +19,7 @@ from napari_resunet.cohort.reviewing import accept, open_for_review
 from napari_resunet.errors import CtMissingError, InputError
 from napari_resunet.io.case_file import write_case
 from napari_resunet.io.open_ct import open_ct
+from napari_resunet.lessons import corrected_case, lessons_of
 from napari_resunet.model.checkpoint import load_model, load_state, save_model
 from napari_resunet.model.resunet import ResUNet
 from napari_resunet.phantom import Phantom, make_phantom
@@ -28,7 +29,6 @@ from napari_resunet.training import finetune, replay
 from napari_resunet.training.corrected import AUTOMATIC, EDITED, REVIEWED
 from napari_resunet.training.loop import new_card
 from napari_resunet.volume import Run
-from napari_resunet.workflows import corrected_case, lessons_of
 
 SHAPE, SPACING_MM = (6, 64, 64), (40.0, 5.75, 5.75)
 

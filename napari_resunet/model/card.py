@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from napari_resunet.errors import CheckpointError
+from napari_resunet.errors import CheckpointError, InputError
 from napari_resunet.model.presets import NetworkSettings
 
 FORMAT = 1
@@ -142,6 +142,18 @@ def find_model(model: str | Path) -> Path:
     raise CheckpointError(
         f"there is no model {str(model)!r}: give a .safetensors file or a built-in name ({known})"
     )
+
+
+def require_model_name(path: Path) -> None:
+    """Refuse a name for a model file that has another ending than safetensors.
+
+    Raises
+    ------
+    InputError
+        Naming it.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(f"a model is a .safetensors file; {path.name} is not named so")
 
 
 def card_of(path: Path, metadata: Mapping[str, str] | None) -> ModelCard:

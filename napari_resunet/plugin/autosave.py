@@ -132,7 +132,9 @@ class Autosave:
     def _unwritten_cases(self) -> list[Case]:
         """Return the cases with work that is in no file, and that the user has not let go."""
         return [
-            case for case in self.session.unsaved_cases() if self._discarded.get(case) != _hand_version(case)
+            case
+            for case in self.session.saving.unsaved_cases()
+            if self._discarded.get(case) != _hand_version(case)
         ]
 
     def _page(self, case: Case) -> _Page:
@@ -195,7 +197,7 @@ class Autosave:
 
     def discard(self) -> None:
         """Let go of all that was kept when the window closes, by the user's word; what is done after that is kept."""
-        for case in self.session.unsaved_cases():
+        for case in self.session.saving.unsaved_cases():
             self._discarded[case] = _hand_version(case)
 
     def _drop(self, case: Case) -> None:

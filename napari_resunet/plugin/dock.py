@@ -137,13 +137,13 @@ class LungSegmentation(QScrollArea):
         show_error(without_options(error))
 
     def _unsaved(self) -> list[str]:
-        return [case.reference.name for case in self.session.unsaved_cases()]
+        return [case.reference.name for case in self.session.saving.unsaved_cases()]
 
     def _save_all(self) -> bool:
         """Ask for a case file for each CT with unsaved work; return whether all of them are saved."""
-        for case in self.session.unsaved_cases():
+        for case in self.session.saving.unsaved_cases():
             path = self._dialogs.case_to_write(f"{stem_of(case.reference.name)}.nru")
-            if path is None or not self.session.save_case(path, case):
+            if path is None or not self.session.saving.save_case(path, case):
                 return False
         return True
 
@@ -164,14 +164,14 @@ class LungSegmentation(QScrollArea):
         case = self.session.case
         answers = None if case is None else ask_place(case.volume, self)
         if answers is not None:
-            self.session.answer_place(answers)
+            self.session.opening.open_anew(answers)
 
     def open(self, path: Path, answers: InputAnswers | None = None) -> None:
         """Open a CT or a case; what its file leaves open is asked."""
         if is_case_file(path):
-            self.session.open_case(path)
+            self.session.opening.open_case(path)
         else:
-            self.session.open(path, answers)
+            self.session.opening.open(path, answers)
 
     def _ask(self, asked: Asked) -> None:
         error = asked.error

@@ -73,6 +73,26 @@ class Hand:
             layer.data = case.mask
         self._tell(case)
 
+    def forget_edits(self, *, keep_ticked: bool = False) -> int:
+        """Set aside the edits, but those on ticked slices if so wanted; return how many voxels that were."""
+        session = self._session
+        if session.case is None:
+            return 0
+        self.sync()
+        voxels = session.case.forget_edits(session.case.review.ticked if keep_ticked else None)
+        session.events.hand.emit()
+        return voxels
+
+    def bring_back(self) -> int:
+        """Give back the edits that were set aside last; return how many voxels they set."""
+        session = self._session
+        if session.case is None:
+            return 0
+        self.sync()
+        voxels = session.case.bring_back()
+        session.events.hand.emit()
+        return voxels
+
     def _set_aside(self, shown: npt.NDArray[Any]) -> None:
         session = self._session
         session.viewer.add_labels(shown.copy(), name=f"{session.mask_layer.name} of another size")
@@ -81,7 +101,7 @@ class Hand:
 
     def _tell(self, case: Case) -> None:
         session = self._session
-        session.keep(case)
+        session.cases.keep(case)
         if case is not session.case:
             session.events.hand.emit()
         elif case.hand_version != self._heard_of:

@@ -69,7 +69,7 @@ def open_window(
     session = show_widget(napari.Viewer(title="napari-resunet")).session
     session.show_ct(volume, record)
     if known is not None:
-        session.adopt_mask(known, name=mask.name)
+        session.adopting.adopt_mask(known, name=mask.name)
     napari.run()
 
 

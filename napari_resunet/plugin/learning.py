@@ -235,7 +235,7 @@ class Learning:
         if learnt is None or path is None:
             return None
         if learnt.model is None:
-            from napari_resunet.training.finetune import keep
+            from napari_resunet.training.comparison import keep
 
             try:
                 keep(learnt, path)
@@ -275,8 +275,8 @@ def said_of(learnt: Any) -> str:
 def _learning(order: Order, *, track: Track) -> Iterator[Any]:
     """Yield each step, each validation, and last what has come of it."""
     # brings torch, which takes seconds: not at start-up
+    from napari_resunet.lessons import corrected_case, learn, lessons_of
     from napari_resunet.training.corrected import Lesson
-    from napari_resunet.workflows import corrected_case, learn, lessons_of
 
     def lessons() -> Iterator[Lesson]:
         for case in order.cases:

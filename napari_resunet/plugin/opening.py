@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 
+from napari_resunet.case import Case
 from napari_resunet.editing.journal import Abandoned
 from napari_resunet.errors import CtMissingError
 from napari_resunet.plugin.asked import Asked
 from napari_resunet.plugin.jobs import Generator
-from napari_resunet.plugin.layers import geometry_of, laid_anew
+from napari_resunet.plugin.layers import KEY, geometry_of, laid_anew, shows
 from napari_resunet.plugin.lazy import Loaded, loading
 from napari_resunet.plugin.work import reading, reading_case, recovering
 from napari_resunet.record import CaseRecord
@@ -45,21 +46,23 @@ class Opening:
 
     @property
     def is_reading(self) -> bool:
+        """Whether a file is being read."""
         return self._name is not None
 
-    def open(self, path: Path, answers: InputAnswers) -> None:
-        """Read a CT and show it."""
+    def open(self, path: Path, answers: InputAnswers | None = None) -> None:
+        """Read a CT beside the window and show it; what its file leaves open is asked."""
+        answers = answers or InputAnswers()
         ask = partial(Asked, take=partial(self.open, path), answers=answers)
         self._read(reading, path, answers, name=path.name, ask=ask)
 
     def open_case(self, path: Path, ct: Path | None = None) -> None:
-        """Read a case file and its CT, which lies beside it or is given, and show them."""
+        """Read a case file and its CT beside the window and show them; the CT lies beside the file, or is given."""
         ask = partial(Asked, take=partial(self.open_case, path), kinds=(CtMissingError,))
         opened = [(case.reference, case.volume) for case in self._session.cases]
         self._read(reading_case, path, ct, opened, name=path.name, ask=ask)
 
     def recover(self, found: Abandoned) -> None:
-        """Read the CT of abandoned work, unless it is open, and show it with the work."""
+        """Go on where a crash ended: read the CT of that time, unless it is open, and show it with the work."""
         session = self._session
         known = next((case for case in session.cases if case.reference.sha256 == found.ct_sha256), None)
         volume = None if known is None else known.volume
@@ -67,11 +70,14 @@ class Opening:
         self._read(recovering, found, volume, name=found.ct_name, on_value=show, then=then)
 
     def open_anew(self, answers: InputAnswers) -> None:
-        """Read the open CT once more, with other answers, and show it instead."""
+        """Open the same CT once more, with the user's word on its voxel size or orientation.
+
+        What was painted on it stays with its layers, which go if there is none.
+        """
         case = self._session.case
         if case is None:
             return
-        source, show = case.volume.source, partial(self._session.show_instead, case)
+        source, show = case.volume.source, partial(self._show_instead, case)
         if source is None:  # it came from a layer
             show((laid_anew(case.volume, answers), None))
             return
@@ -120,6 +126,18 @@ class Opening:
 
     def _show(self, found: tuple[Volume, CaseRecord | None]) -> None:
         self._session.show_ct(*found)
+
+    def _show_instead(self, case: Case, found: tuple[Volume, CaseRecord | None]) -> None:
+        """Show a CT that is read anew; the layers of before go, unless there is work on them or they are not ours."""
+        session = self._session
+        old = [layer for layer in session.viewer.layers if layer is session.ct_layer or shows(layer, case)]
+        name = None if session.ct_layer is None else session.ct_layer.name
+        has_work = case.has_unsaved_work
+        session.show_ct(*found, name=name)
+        if case is not session.case and not has_work and old[0].metadata.get(KEY) is case.volume:
+            for layer in old:
+                session.viewer.layers.remove(layer)
+            session.ct_layer.name = name  # which napari had numbered
 
     def _show_recovered(self, found: Abandoned, work: tuple[Volume, CaseRecord]) -> None:
         volume, record = work

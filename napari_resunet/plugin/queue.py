@@ -197,7 +197,7 @@ class ReviewQueue:
         self._case, self._layer = session.case, session.ct_layer
         has_work = self._case.edited.any() or self._case.done.any() or self._case.began_from
         if opened.record is None and not has_work:
-            session.adopt_mask(opened.mask, name=Path(opened.entry.mask).name)
+            session.adopting.adopt_mask(opened.mask, name=Path(opened.entry.mask).name)
         session.show_layers()
         self.doubtful_slice = opened.doubtful_slice
         if self.doubtful_slice is not None:

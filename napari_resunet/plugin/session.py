@@ -1,7 +1,9 @@
-"""What the window does: opens a CT, runs the network, follows threshold and brush, exports.
+"""What the window works on: the one open case, its layers in the viewer, and the one job at work.
 
-It holds the one open case and its layers; `opening` reads files for it, and `hand` takes in what is painted. Panels
-call it and listen to it; they keep no state of their own.
+It shows a CT, and runs the network over it. The rest is done by what it is made of: `opening` reads files, `adopting`
+takes in work made elsewhere, `masking` follows threshold and clean-up, `hand` what is painted, `correcting` the tools,
+and `saving` writes; `cases` finds again what was open before. Panels call them and listen to the session; they keep no
+state of their own.
 """
 
 from __future__ import annotations
@@ -9,24 +11,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from psygnal import Signal, SignalGroup
 
 from napari_resunet.case import Case
-from napari_resunet.editing.journal import Abandoned
 from napari_resunet.errors import InputError, ResUNetError
-from napari_resunet.io.case_file import write_case
-from napari_resunet.io.export import PROBABILITY_ENDINGS
-from napari_resunet.io.files import Receipt, write_mask, write_probability
+from napari_resunet.plugin.adopting import Adopting
 from napari_resunet.plugin.asked import Asked
+from napari_resunet.plugin.cases import Cases
 from napari_resunet.plugin.correcting import Correcting
 from napari_resunet.plugin.hand import Hand
 from napari_resunet.plugin.jobs import Generator, Job
@@ -37,17 +35,18 @@ from napari_resunet.plugin.layers import (
     mask_layer,
     probability_layer,
     shows,
-    shows_ct,
     volume_of,
 )
 from napari_resunet.plugin.lazy import Loaded, is_lazy, said_of_failed
+from napari_resunet.plugin.masking import Masking
 from napari_resunet.plugin.opening import Opening
+from napari_resunet.plugin.saving import Saving
 from napari_resunet.plugin.slice_view import camera_of
-from napari_resunet.plugin.work import cleaning, predicting
+from napari_resunet.plugin.work import predicting
 from napari_resunet.preflight import Check, preflight
-from napari_resunet.record import CaseRecord, CtReference
+from napari_resunet.record import CaseRecord
 from napari_resunet.settings import KEEP_EDITS, KEEP_TICKED, InputAnswers, PredictSettings, RunSettings
-from napari_resunet.volume import Mask, Run, Volume
+from napari_resunet.volume import Run, Volume
 
 _log = logging.getLogger(__name__)
 
@@ -83,46 +82,24 @@ class Session:
         self.viewer = viewer
         self.events = SessionEvents()
         self.case: Case | None = None
+        self.cases = Cases(viewer)
         self.ct_layer: Image | None = None
         self.probability_layer: Image | None = None
         self.mask_layer: Labels | None = None
-        # what was painted on a CT is there again when the user comes back to it
-        self._cases: WeakKeyDictionary[Layer, Case] = WeakKeyDictionary()
-        self._data: WeakKeyDictionary[Layer, Any] = WeakKeyDictionary()  # what such a layer held then
         self._checks: WeakKeyDictionary[Volume, tuple[Check, ...]] = WeakKeyDictionary()
-        self._without_layer: list[Case] = []  # whose CT was deleted, and whose work is in no file yet
         self.on_close: list[Callable[[], None]] = []
         self._job: Job | None = None
         self._then: Callable[[], None] | None = None
         self._error: Exception | None = None
-        self._cleaning: Job | None = None
-        self._clean_again = False
         self._is_closed = False
         self._started = 0.0
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
-        self.opening, self.hand = Opening(self), Hand(self)
-        self.correcting = Correcting(self)
+        self.opening, self.adopting, self.saving = Opening(self), Adopting(self), Saving(self)
+        self.masking, self.hand, self.correcting = Masking(self), Hand(self), Correcting(self)
         self._adopt_one_of(viewer.layers)
 
     # ---- the CT
-
-    def open(self, path: Path, answers: InputAnswers | None = None) -> None:
-        """Read a CT beside the window and show it; what its file leaves open is asked."""
-        self.opening.open(path, answers or InputAnswers())
-
-    def open_case(self, path: Path, ct: Path | None = None) -> None:
-        """Read a case file and its CT beside the window and show them; the CT lies beside the file, or is given."""
-        self.opening.open_case(path, ct)
-
-    def recover(self, found: Abandoned) -> None:
-        """Go on where a crash ended, with the CT of that time."""
-        self.opening.recover(found)
-
-    @property
-    def cases(self) -> list[Case]:
-        """Every case that was open in this viewer: its CT is still there, or work on it is in no file."""
-        return [*self._cases.values(), *self._without_layer]
 
     def show_ct(
         self,
@@ -150,21 +127,19 @@ class Session:
         bool
             Whether all went well.
         """
-        known = next((layer for layer, case in self._cases.items() if _is_same(case, volume, record)), None)
-        if known is None and record is None:  # a widget that was closed leaves its layers
-            known = next((layer for layer in self.viewer.layers if shows_ct(layer, volume)), None)
+        known = self.cases.layer_of(volume, record)
         if known is None:
             data, look, _ = ct_layer_data(volume, name)
             known = self.viewer.add_image(data, **look)
         self.choose(known)
-        return record is None or self.take_in(record, is_in_file=is_in_file)
+        return record is None or self.adopting.take_in(record, is_in_file=is_in_file)
 
     def choose(self, layer: Layer | None, answers: InputAnswers | None = None) -> None:
         """Make a layer the open CT; if it is so already, nothing happens. What it leaves open is asked."""
         if layer is None or (layer is self.ct_layer and self.case is not None):
             return
         try:
-            case = self._known_case(layer)
+            case = self.cases.of(layer)
             if case is None and is_lazy(layer.data):
                 self.opening.open_lazy(layer, answers or InputAnswers())
                 return
@@ -188,9 +163,8 @@ class Session:
         if self.ct_layer is not None:
             self.sync()
         self._let_go()
-        self._cases[layer] = self.case = case
-        self._data[layer] = layer.data
-        self.ct_layer = layer
+        self.case, self.ct_layer = case, layer
+        self.cases.add(layer, case)
         self.hand.begin(case)
         for found in self.viewer.layers:
             if shows(found, case):
@@ -200,9 +174,9 @@ class Session:
         case.events.probability.connect(self._on_probability)
         self.events.case.emit()
         if case.done.any():
-            self.settle()
+            self.masking.settle()
         if RECORD in layer.metadata:
-            self.take_in(layer.metadata.pop(RECORD))
+            self.adopting.take_in(layer.metadata.pop(RECORD))
 
     def _bring_into_view(self) -> None:
         """Show the open CT and its mask; hide the other CTs and what was found in them, which may lie elsewhere."""
@@ -217,25 +191,6 @@ class Session:
             self.show_slice(len(self.ct_layer.data) // 2)
             self.viewer.reset_view()  # for which hidden layers count too
             camera_of(self.viewer).center = tuple(self.ct_layer.extent.world.mean(axis=0))
-
-    def _known_case(self, layer: Layer) -> Case | None:
-        """Return the case of a CT that was open before, perhaps in a widget that was closed since."""
-        case = self._cases.get(layer)
-        if case is not None and self._data[layer] is layer.data:
-            return case
-        volume = layer.metadata.get(KEY)
-        cases = (found.metadata.get(KEY) for found in self.viewer.layers)
-        known = (case for case in cases if isinstance(case, Case) and case.volume is volume)
-        return next(known, None) or self._work_on(volume)
-
-    def _work_on(self, volume: Volume | None) -> Case | None:
-        """Return the case of a CT that was deleted with unsaved work on it, and is opened once more."""
-        for case in self._without_layer:
-            if volume is not None and case.reference.sha256 == CtReference.of(volume).sha256:
-                self._without_layer.remove(case)
-                case.volume = volume
-                return case
-        return None
 
     def _let_go(self) -> None:
         """Leave the open case as it is; it is found again when its CT layer is chosen."""
@@ -252,27 +207,9 @@ class Session:
         self.sync()
         volume = self.case.volume.with_hu_offset(offset)
         self.ct_layer.data, self.ct_layer.metadata[KEY] = volume.axial, volume
-        self._data[self.ct_layer] = self.ct_layer.data
+        self.cases.add(self.ct_layer, self.case)
         self.case.restate(volume)
         self.events.case.emit()
-
-    def answer_place(self, answers: InputAnswers) -> None:
-        """Open the same CT once more, with the user's word on its voxel size or orientation.
-
-        What was painted on it stays with its layers, which go if there is none.
-        """
-        self.opening.open_anew(answers)
-
-    def show_instead(self, case: Case, found: tuple[Volume, CaseRecord | None]) -> None:
-        """Show a CT that is read anew; the layers of before go, unless there is work on them or they are not ours."""
-        old = [layer for layer in self.viewer.layers if layer is self.ct_layer or shows(layer, case)]
-        name = None if self.ct_layer is None else self.ct_layer.name
-        has_work = case.has_unsaved_work
-        self.show_ct(*found, name=name)
-        if case is not self.case and not has_work and old[0].metadata.get(KEY) is case.volume:
-            for layer in old:
-                self.viewer.layers.remove(layer)
-            self.ct_layer.name = name  # which napari had numbered
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -295,14 +232,9 @@ class Session:
         return self._job is not None
 
     @property
-    def is_reading(self) -> bool:
-        """Whether a file is being read."""
-        return self.opening.is_reading
-
-    @property
     def is_idle(self) -> bool:
         """Whether nothing at all is at work, not even the clean-up or a tool."""
-        return self._job is None and self._cleaning is None and self.correcting.is_idle
+        return self._job is None and self.masking.is_idle and self.correcting.is_idle
 
     def run(
         self,
@@ -349,7 +281,7 @@ class Session:
     def cancel(self) -> None:
         """Stop after the slices that are being worked on; finished slices stay. A file being read is not opened."""
         if self._job is not None:
-            self._job.cancel(mute=self.is_reading)
+            self._job.cancel(mute=self.opening.is_reading)
 
     @property
     def slice_in_view(self) -> int:
@@ -371,7 +303,7 @@ class Session:
         self.sync()
         if batch is None:
             if edits != KEEP_EDITS:
-                self.forget_edits(keep_ticked=edits == KEEP_TICKED)
+                self.hand.forget_edits(keep_ticked=edits == KEEP_TICKED)
             case.begin(run)
             return
         case.accept(run, batch)
@@ -388,153 +320,11 @@ class Session:
         if self.mask_layer is None:
             said.append("its layer was deleted: Run shows it again")
         self.events.ran.emit("; ".join(said))
-        self.settle()
-
-    # ---- the mask
-
-    def set_threshold(self, threshold: float) -> None:
-        """Show the mask at another threshold at once; clean-up follows with `settle`."""
-        if self.case is not None:
-            self.sync()
-            self.case.set_threshold(threshold)
-
-    def set_clean(self, clean: bool) -> None:
-        """Switch the clean-up on or off."""
-        if self.case is not None:
-            self.case.change_settings(clean=clean)
-            self.settle()
-
-    def settle(self) -> None:
-        """Clean the mask up beside the window, as the settings want it; one clean-up at a time."""
-        if self.case is None:
-            return
-        if self._cleaning is not None:
-            self._clean_again = True
-            return
-        self.sync()
-        case = self.case
-        # a run may write into these probabilities meanwhile: the version then tells that the answer is stale
-        work = (case.version, case.probability, case.settings.threshold, case.settings.clean)
-        on_value, failed = partial(self._on_cleaned, case), self.events.failed.emit
-        self._cleaning = Job(cleaning, *work, on_value=on_value, on_error=failed, on_end=self._after_cleaning)
-        self._cleaning.start()
-
-    def _on_cleaned(self, case: Case, answer: tuple[int, npt.NDArray[np.bool_]]) -> None:
-        if case is self.case:
-            self.sync()
-        case.accept_automatic(*answer)
-
-    def _after_cleaning(self) -> None:
-        self._cleaning = None
-        # with their thumbnails, which are not worth the time while a slider moves
-        for layer in (self.probability_layer, self.mask_layer):
-            if layer is not None:
-                layer.refresh(extent=False)
-        if self._clean_again:
-            self._clean_again = False
-            self.settle()
-
-    def forget_edits(self, *, keep_ticked: bool = False) -> int:
-        """Set aside the edits, but those on ticked slices if so wanted; return how many voxels that were."""
-        if self.case is None:
-            return 0
-        self.sync()
-        voxels = self.case.forget_edits(self.case.review.ticked if keep_ticked else None)
-        self.events.hand.emit()
-        return voxels
-
-    def bring_back(self) -> int:
-        """Give back the edits that were set aside last; return how many voxels they set."""
-        if self.case is None:
-            return 0
-        self.sync()
-        voxels = self.case.bring_back()
-        self.events.hand.emit()
-        return voxels
-
-    def adopt_mask(self, mask: Mask, *, name: str) -> None:
-        """Show a mask made elsewhere, to be corrected."""
-        if self.case is not None:
-            self.show_layers()
-            self.sync()
-            self.case.adopt(mask, name=name)
+        self.masking.settle()
 
     def sync(self) -> None:
         """Take in what was painted, also by those who gave the layer another array."""
         self.hand.sync()
-
-    def keep(self, case: Case) -> None:
-        """Keep a case with its work, also where its CT was deleted and its mask was not."""
-        if all(case is not known for known in self.cases):
-            self._without_layer.append(case)
-
-    # ---- the files
-
-    def export(self, path: Path, *, split: bool = False, probability: bool = False) -> Receipt | None:
-        """Write the mask as it is shown, and the probability map beside it if asked for."""
-        try:
-            if self.case is None:
-                raise InputError("there is no CT yet: open one first")
-            self.sync()
-            receipt = write_mask(self.case.finished_mask(split=split), path)
-            if probability:
-                write_probability(self.case.probability_map(), _map_beside(path))
-        except ResUNetError as error:
-            self.events.failed.emit(error)
-            return None
-        if not self.case.review.marks.any() and not self.case.banked:  # which a mask cannot hold
-            self._note_kept(self.case)
-        return receipt
-
-    def _note_kept(self, case: Case) -> None:
-        case.kept()
-        self._without_layer = [other for other in self._without_layer if other is not case]
-        self.events.kept.emit()
-
-    def unsaved_cases(self) -> list[Case]:
-        """Return the cases with work by hand that is in no file yet."""
-        self.sync()
-        return [case for case in self.cases if case.has_unsaved_work]
-
-    def save_case(self, path: Path, case: Case | None = None) -> bool:
-        """Write all that is known of a CT but the CT itself as a case file; return whether that went well.
-
-        Parameters
-        ----------
-        path : Path
-            Ends in .nru.
-        case : Case, optional
-            The open one by default.
-        """
-        case = case or self.case
-        try:
-            if case is None:
-                raise InputError("there is no CT yet: open one first")
-            self.sync()
-            write_case(case.record(), path)
-        except ResUNetError as error:
-            self.events.failed.emit(error)
-            return False
-        self._note_kept(case)
-        return True
-
-    def take_in(self, record: CaseRecord, *, is_in_file: bool = True) -> bool:
-        """Go on where a record of the open CT was made; return whether it was of this CT."""
-        try:
-            if self.case is None:
-                raise InputError(f"open {record.ct.name} first")
-            self.show_layers()
-            self.sync()
-            was_clean = not self.case.has_unsaved_work
-            self.case.take_in(record)
-        except ResUNetError as error:
-            self.events.failed.emit(error)
-            return False
-        if was_clean and is_in_file:
-            self.case.kept()
-        self.events.case.emit()
-        self.events.hand.emit()
-        return True
 
     def close(self) -> None:
         """Stop all work and let go of the viewer; done once, however often it is asked for."""
@@ -547,10 +337,10 @@ class Session:
         # first of all: the widgets that listen may be gone already
         for signal in (*self.events.signals.values(), *self.correcting.events.signals.values()):
             signal.disconnect()
-        for job in (self._job, self._cleaning):
-            if job is not None:
-                job.abandon()
-        self._job = self._cleaning = None
+        if self._job is not None:
+            self._job.abandon()
+        self._job = None
+        self.masking.abandon()
         self.correcting.discard()
         self.hand.let_go()
         self._let_go()
@@ -613,9 +403,7 @@ class Session:
             self.sync()
             self._let_go()
             self.events.case.emit()
-        case = self._cases.pop(layer, None)
-        if case is not None and case.has_unsaved_work:
-            self._without_layer.append(case)
+        self.cases.lose(layer)
         self.events.layers.emit()
 
     def is_busy(self) -> bool:
@@ -654,15 +442,3 @@ class Session:
             then()
         if error is not None:
             self.opening.ask_or_fail(error, ask)
-
-
-def _map_beside(path: Path) -> Path:
-    """Return ``lungs_probability.nii.gz`` for ``lungs.nii.gz``, and for formats that hold no probabilities."""
-    stem, dot, endings = path.name.partition(".")
-    ending = dot + endings if (dot + endings).lower() in PROBABILITY_ENDINGS else ".nii.gz"
-    return path.with_name(f"{stem}_probability{ending}")
-
-
-def _is_same(case: Case, volume: Volume, record: CaseRecord | None) -> bool:
-    """Whether a case is of a CT that is to be shown: the very volume, or the one a record was made on."""
-    return case.volume is volume or (record is not None and case.is_of(record))

@@ -28,41 +28,15 @@ from napari_resunet.model.device import Device
 from napari_resunet.model.resunet import ResUNet
 from napari_resunet.settings import LearnSettings, TrainSettings
 from napari_resunet.track import Track, silent
+from napari_resunet.training.comparison import LearnProgress, Learnt, figures, has_forgotten, speaks_against
 from napari_resunet.training.corrected import CorrectedCase, Lesson, slices_to_learn, slices_to_validate
 from napari_resunet.training.dataset import LabelledCase
 from napari_resunet.training.loop import Learner, validate, write_curve
 from napari_resunet.training.losses import weighted_dice_bce_loss
 from napari_resunet.training.replay import WithReplay, joined, replay_to_learn, replay_to_measure, with_replay
 
-FORGETTING = 0.005  # Dice that may be lost on the made-up chests
 CANDIDATE = "candidate.safetensors"
 _EMA = 0.99  # of a few hundred steps, the last hundred
-_SHOWN = 4  # decimals; what is no better in them is no better
-
-
-@dataclass(frozen=True)
-class LearnProgress:
-    """One line of the curve.
-
-    Parameters
-    ----------
-    step : int
-        Optimiser steps done; 0 is the parent.
-    loss : float
-        Mean training loss since the line before; nan at step 0.
-    dice : float
-        Mean over the held-out cases: Dice on the native grid, threshold 0.5, nothing cleaned up; nan if there are none.
-    replay : float
-        The same over made-up chests that are not learnt from.
-    learning_rate : float
-        At that step.
-    """
-
-    step: int
-    loss: float
-    dice: float
-    replay: float
-    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -116,32 +90,6 @@ class Material:
             digest.update(case.slices.tobytes())
             digest.update(case.lungs.tobytes())
         return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """How a fine-tuning ended.
-
-    Parameters
-    ----------
-    before, after : LearnProgress
-        Figures of the parent and of the candidate.
-    against : tuple of str
-        Why the candidate is not to be kept; empty if nothing speaks against it.
-    held_out : tuple of str
-        Names of the cases it was compared on; empty if there were none.
-    candidate : Path
-        The new model.
-    model : Path, optional
-        Where it was kept; None if it was not.
-    """
-
-    before: LearnProgress
-    after: LearnProgress
-    against: tuple[str, ...]
-    held_out: tuple[str, ...]
-    candidate: Path
-    model: Path | None = None
 
 
 def gather(
@@ -293,7 +241,7 @@ class FineTuning:
         return self._rank(line) >= max(self._rank(each) for each in self._curve if each.step)
 
     def _rank(self, line: LearnProgress) -> tuple[bool, float]:
-        return line.replay >= self._curve[0].replay - FORGETTING, line.dice
+        return not has_forgotten(self._curve[0], line), line.dice
 
     def _write_candidate(self, line: LearnProgress) -> None:
         card = _new_card(self._parent.card, self._settings, self._material, line, name=self._model_path.stem)
@@ -322,34 +270,10 @@ class FineTuning:
         return Learnt(before, after, speaks_against(before, after), names, self.candidate)
 
     def _note_figures(self, model: Model, before: LearnProgress, after: LearnProgress) -> None:
-        card = dataclasses.replace(model.card, figures=_figures(before, after))
+        card = dataclasses.replace(model.card, figures=figures(before, after))
         if card.figures != model.card.figures:
             with replacing(self.candidate) as temporary:
                 save_model(model.network, card, temporary, half=True)
-
-
-def speaks_against(before: LearnProgress, after: LearnProgress) -> tuple[str, ...]:
-    """Return why a candidate is not to be kept; nothing if it is better, or no worse where nothing was held out."""
-    reasons = []
-    if not math.isnan(before.dice) and round(after.dice, _SHOWN) <= round(before.dice, _SHOWN):
-        reasons.append(f"it is no better on what was held out: Dice {before.dice:.4f}, now {after.dice:.4f}")
-    if after.replay < before.replay - FORGETTING:
-        reasons.append(f"it forgets made-up chests: Dice {before.replay:.4f}, now {after.replay:.4f}")
-    return tuple(reasons)
-
-
-def keep(learnt: Learnt, model_path: Path) -> Learnt:
-    """Put the candidate where the model is to be; an older model there is replaced.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    content = learnt.candidate.read_bytes()
-    with replacing(model_path) as temporary:
-        temporary.write_bytes(content)
-    return dataclasses.replace(learnt, model=model_path)
 
 
 def refuse_parent(model_path: Path, parent: str) -> None:
@@ -403,20 +327,6 @@ def _new_card(
     )
 
 
-def _figures(before: LearnProgress, after: LearnProgress) -> dict[str, Any]:
-    named = {
-        "made-up chests": (before.replay, after.replay),
-        **({} if math.isnan(before.dice) else {"held-out cases": (before.dice, after.dice)}),
-    }
-    return {
-        f"Dice of {what}, native grid, no clean-up": {
-            "parent": round(was, _SHOWN),
-            "this": round(now, _SHOWN),
-        }
-        for what, (was, now) in named.items()
-    }
-
-
 def _as_training(settings: LearnSettings, card: ModelCard) -> TrainSettings:
     return TrainSettings(
         grid=card.grid,
@@ -448,10 +358,6 @@ class _FineTuner(Learner):
         }
         self.losses: list[float] = []  # since the last validation
         self.is_whole = True  # not in the middle of a step
-
-    def rate(self, step: int) -> float:
-        # the warm-up of very few steps would begin above
-        return min(super().rate(step), self.settings.learning_rate)
 
     def begun_with(self) -> str:
         return json.dumps(self._said, sort_keys=True)

@@ -174,7 +174,8 @@ class Learner:
         """Return the learning rate: a short rise, then half a cosine."""
         done = step / self.settings.steps
         if done < _WARM_UP:
-            return self.settings.learning_rate * max(done, 1 / self.settings.steps) / _WARM_UP
+            rising = self.settings.learning_rate * max(done, 1 / self.settings.steps) / _WARM_UP
+            return min(rising, self.settings.learning_rate)  # the rise of very few steps would begin above
         return (
             self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
         )

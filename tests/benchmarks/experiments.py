@@ -45,6 +45,9 @@ EXPERIMENTS: dict[str, dict[str, object]] = {
     "hard 3": {"hard": 3.0},
     "preset identity": {"preset": "identity", "fine": 0.0},
     "preset plain": {"preset": "plain", "fine": 0.0},
+    "identity, fewer kinds": {"preset": "identity", "fine": 0.0, "without": OLD},
+    "identity, mixed grids": {"preset": "identity"},
+    "identity, mixed grids, fewer kinds": {"preset": "identity", "without": OLD},
 }
 SCORES = ("dice 128", "worst 128", "false positive 128", "dice 256", "worst 256", "false positive 256")
 

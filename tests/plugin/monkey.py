@@ -223,11 +223,11 @@ class Monkey:
         self.viewer.dims.ndisplay = 2
 
     def save(self) -> None:
-        self.dock.session.save_case(self.folder / f"{self.random.randrange(3)}.nru")
+        self.dock.session.saving.save_case(self.folder / f"{self.random.randrange(3)}.nru")
 
     def export(self) -> None:
         ending = self.random.choice([".nii.gz", ".tif", ".nrrd", ".seg.nrrd", ".dcm"])
-        self.dock.session.export(self.folder / f"lungs{ending}", split=self.random.random() < 0.5)
+        self.dock.session.saving.export(self.folder / f"lungs{ending}", split=self.random.random() < 0.5)
 
     def measure(self) -> None:
         self.dock.measure.measure.native.click()

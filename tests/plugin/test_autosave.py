@@ -154,7 +154,7 @@ def _flag(keeper: Keeper) -> None:
 
 
 def _forget(keeper: Keeper) -> None:
-    keeper.session.forget_edits()
+    keeper.session.hand.forget_edits()
 
 
 def _swap(keeper: Keeper) -> None:
@@ -180,18 +180,18 @@ def test_what_a_hand_does_is_written_by_itself(keeper, qtbot, crash, do) -> None
 
 def test_edits_that_are_brought_back_are_written(keeper, qtbot, crash) -> None:
     paint(keeper.session)
-    keeper.session.forget_edits()
+    keeper.session.hand.forget_edits()
     quiet(keeper, qtbot)
     assert crash()[0].voxels == 0
-    keeper.session.bring_back()
+    keeper.session.hand.bring_back()
     quiet(keeper, qtbot)
     assert crash()[0].voxels == keeper.session.case.voxels_edited > 0
 
 
 def test_nothing_is_written_where_no_hand_did_anything(keeper, qtbot, chest, root: Path) -> None:
     found_by_a_network(keeper.session, chest)
-    keeper.session.set_threshold(0.7)
-    keeper.session.settle()
+    keeper.session.masking.set_threshold(0.7)
+    keeper.session.masking.settle()
     quiet(keeper, qtbot)
     assert not root.exists()
 
@@ -248,7 +248,7 @@ def test_a_run_after_the_strokes_is_written_too(keeper, qtbot, chest, crash) -> 
 
 
 def test_the_mask_that_the_case_began_from_is_written(keeper, qtbot, chest, crash) -> None:
-    keeper.session.adopt_mask(chest.mask, name="first.nii.gz")
+    keeper.session.adopting.adopt_mask(chest.mask, name="first.nii.gz")
     paint(keeper.session)
     quiet(keeper, qtbot)
     record = crash()[0].record()
@@ -257,11 +257,11 @@ def test_the_mask_that_the_case_began_from_is_written(keeper, qtbot, chest, cras
 
 
 def test_another_mask_of_the_same_name_is_written_too(keeper, qtbot, chest, crash) -> None:
-    keeper.session.adopt_mask(chest.mask, name="mask.nii.gz")
+    keeper.session.adopting.adopt_mask(chest.mask, name="mask.nii.gz")
     paint(keeper.session)
     quiet(keeper, qtbot)
     smaller = np.where(np.arange(28)[:, None, None] < 10, chest.mask.array, 0).astype(np.uint8)
-    keeper.session.adopt_mask(Mask(smaller, chest.volume.geometry), name="mask.nii.gz")
+    keeper.session.adopting.adopt_mask(Mask(smaller, chest.volume.geometry), name="mask.nii.gz")
     paint(keeper.session, 20)
     quiet(keeper, qtbot)
     np.testing.assert_array_equal(crash()[0].record().adopted, smaller > 0)
@@ -286,8 +286,8 @@ def test_a_threshold_moved_after_the_last_stroke_is_what_comes_back(keeper, qtbo
     found_by_a_network(keeper.session, chest)
     paint(keeper.session)
     quiet(keeper, qtbot)
-    keeper.session.set_threshold(0.8)
-    keeper.session.settle()
+    keeper.session.masking.set_threshold(0.8)
+    keeper.session.masking.settle()
     quiet(keeper, qtbot)
     assert crash()[0].record().settings.threshold == 0.8
 
@@ -383,7 +383,7 @@ def test_a_saved_case_lets_go_of_the_journal_and_the_next_stroke_begins_another(
 ) -> None:
     paint(keeper.session)
     quiet(keeper, qtbot)
-    assert keeper.session.save_case(tmp_path / "case.nru")
+    assert keeper.session.saving.save_case(tmp_path / "case.nru")
     assert not list(root.glob("*"))
     quiet(keeper, qtbot)
     assert not list(root.glob("*"))
@@ -395,7 +395,7 @@ def test_a_saved_case_lets_go_of_the_journal_and_the_next_stroke_begins_another(
 def test_an_export_lets_go_of_the_journal(keeper, qtbot, root: Path, tmp_path: Path) -> None:
     paint(keeper.session)
     quiet(keeper, qtbot)
-    assert keeper.session.export(tmp_path / "lungs.nii.gz")
+    assert keeper.session.saving.export(tmp_path / "lungs.nii.gz")
     assert not list(root.glob("*"))
 
 
@@ -407,16 +407,16 @@ def test_an_export_does_not_let_go_of_what_a_mask_cannot_hold(
     do(keeper)
     paint(keeper.session, 9)
     quiet(keeper, qtbot)
-    assert keeper.session.export(tmp_path / "lungs.nii.gz")
-    assert keeper.session.unsaved_cases() == [keeper.session.case]
+    assert keeper.session.saving.export(tmp_path / "lungs.nii.gz")
+    assert keeper.session.saving.unsaved_cases() == [keeper.session.case]
     assert len(crash()) == 1
 
 
 def test_an_export_that_fails_lets_go_of_nothing(keeper, qtbot, crash, tmp_path: Path) -> None:
     paint(keeper.session)
     quiet(keeper, qtbot)
-    assert keeper.session.export(tmp_path / "no such folder" / "lungs.nii.gz") is None
-    assert not keeper.session.save_case(tmp_path / "case.zip")
+    assert keeper.session.saving.export(tmp_path / "no such folder" / "lungs.nii.gz") is None
+    assert not keeper.session.saving.save_case(tmp_path / "case.zip")
     assert len(crash()) == 1
 
 
@@ -440,7 +440,7 @@ def test_a_case_saved_while_its_journal_is_being_written_is_no_error(
     release = held(monkeypatch)
     paint(keeper.session)
     qtbot.waitUntil(lambda: keeper.autosave._job is not None, timeout=5_000)
-    assert keeper.session.save_case(tmp_path / "case.nru")
+    assert keeper.session.saving.save_case(tmp_path / "case.nru")
     release.append(True)
     quiet(keeper, qtbot)
     assert not keeper.errors
@@ -533,7 +533,7 @@ def test_closing_takes_in_what_a_script_gave_the_layer(keeper, qtbot, root: Path
 def test_closing_after_saving_leaves_nothing(keeper, qtbot, root: Path, tmp_path: Path) -> None:
     paint(keeper.session)
     quiet(keeper, qtbot)
-    keeper.session.save_case(tmp_path / "case.nru")
+    keeper.session.saving.save_case(tmp_path / "case.nru")
     keeper.session.close()
     assert not list(root.glob("*"))
     assert not abandoned(root)
@@ -622,7 +622,7 @@ def test_a_stroke_on_the_mask_of_a_ct_whose_layer_was_deleted_is_noticed(keeper,
     mask = keeper.session.mask_layer
     keeper.session.viewer.layers.remove(keeper.session.ct_layer)
     stroke(mask, 5)
-    assert len(keeper.session.unsaved_cases()) == 1
+    assert len(keeper.session.saving.unsaved_cases()) == 1
     quiet(keeper, qtbot)
     assert [found.edited_slices for found in crash()] == [1]
 
@@ -645,10 +645,10 @@ def test_one_ct_saved_leaves_the_journal_of_the_other(keeper, qtbot, chest, cras
     keeper.open(other_ct(chest))
     paint(keeper.session, 8)
     quiet(keeper, qtbot)
-    assert keeper.session.save_case(tmp_path / "second.nru")
+    assert keeper.session.saving.save_case(tmp_path / "second.nru")
     (found,) = crash()
     assert found.ct_sha256 == first.reference.sha256
-    assert keeper.session.unsaved_cases() == [first]
+    assert keeper.session.saving.unsaved_cases() == [first]
 
 
 @pytest.mark.parametrize("is_written", [True, False], ids=["written", "not yet written"])
@@ -660,7 +660,7 @@ def test_the_work_on_a_ct_whose_layers_are_deleted_is_not_lost(
         quiet(keeper, qtbot)
     keeper.session.viewer.layers.clear()
     gc.collect()
-    assert len(keeper.session.unsaved_cases()) == 1
+    assert len(keeper.session.saving.unsaved_cases()) == 1
     quiet(keeper, qtbot)
     assert [found.edited_slices for found in crash()] == [1]
 

@@ -84,7 +84,7 @@ def test_b58_a_lazy_layer_is_read_slice_by_slice_and_gives_what_its_array_gives(
     session.events.reading.connect(lambda words, *_: told.append(words))
     layer = add_lazy(session, da.from_array(chest.volume.axial, chunks=(5, 96, 96)))
     session.choose(layer)
-    assert session.is_reading  # beside the window
+    assert session.opening.is_reading  # beside the window
     idle(qtbot, session)
     assert session.ct_layer is layer
     assert np.array_equal(session.case.volume.array, chest.volume.axial)
@@ -107,7 +107,7 @@ def test_b58_a_chunk_that_cannot_be_computed_fails_its_slice_and_the_run_goes_on
     assert not session.case.mask[14].any()
     assert session.case.mask[13].any()
     assert session.case.mask[15].any()
-    receipt = session.export(tmp_path / "lungs.nii.gz")
+    receipt = session.saving.export(tmp_path / "lungs.nii.gz")
     assert "SLICES FAILED: slice 14 of the layer" in receipt.sidecar.read_text()
     outcome("NOTE", said)
 
@@ -166,14 +166,14 @@ def test_b59_a_ct_whose_layer_was_moved_scaled_or_turned_is_exported_on_the_grid
         nib.Nifti1Image(chest.volume.array.T, chest.volume.geometry.ras_affine, dtype=np.int16),
         tmp_path / "ct.nii",
     )
-    session.open(tmp_path / "ct.nii")
+    session.opening.open(tmp_path / "ct.nii")
     idle(qtbot, session)
     layer = session.ct_layer
     layer.scale, layer.translate = (1, 2, 3), (7, 8, 9)
     layer.affine = np.diag([2.0, 1, 1, 1])
     layer.rotate = (10, 0, 0)
     run(qtbot, session)
-    receipt = session.export(tmp_path / "lungs.nii")
+    receipt = session.saving.export(tmp_path / "lungs.nii")
     assert np.array_equal(nib.load(receipt.path).affine, nib.load(tmp_path / "ct.nii").affine)
     assert np.array_equal(
         nru.read_mask(receipt.path).array, nru.to_mask(nru.predict(chest.volume, device="cpu")).array

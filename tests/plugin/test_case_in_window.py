@@ -15,7 +15,6 @@ from napari_resunet.errors import InputError
 from napari_resunet.inference.predict import Batch
 from napari_resunet.io.case_file import read_case
 from napari_resunet.io.dicom_series import write_ct_series
-from napari_resunet.plugin import launch
 from napari_resunet.settings import PredictSettings
 from napari_resunet.volume import Run, Volume
 
@@ -23,34 +22,9 @@ RUN = Run("truth", "", 128, "cpu", "float32", (0, 96, 0, 96))
 
 
 @pytest.fixture
-def ct(tmp_path: Path, chest) -> Path:
-    write_ct_series(chest.volume, tmp_path / "ct")
-    return tmp_path / "ct"
-
-
-@pytest.fixture
 def other_ct(tmp_path: Path, chest) -> Path:
     write_ct_series(Volume(chest.volume.array[::-1].copy(), chest.volume.geometry), tmp_path / "other")
     return tmp_path / "other"
-
-
-@pytest.fixture
-def open_widget(make_napari_viewer, qtbot):
-    """Opens a viewer with the widget in it, and closes all of them."""
-    docks = []
-
-    def opens(viewer=None):
-        docks.append(launch.show_widget(viewer or make_napari_viewer()))
-        docks[-1].errors = []
-        docks[-1].session.events.failed.connect(docks[-1].errors.append)
-        docks[-1].asked = []
-        docks[-1].session.events.asks.connect(docks[-1].asked.append)
-        return docks[-1]
-
-    yield opens
-    for dock in docks:
-        dock.session.close()
-        qtbot.waitUntil(lambda dock=dock: dock.session.is_idle, timeout=60_000)
 
 
 def idle(qtbot, dock) -> None:
@@ -64,14 +38,14 @@ def idle(qtbot, dock) -> None:
 def work_on(qtbot, dock, ct: Path, chest) -> None:
     """Open a CT and leave nothing in it as it is at the start."""
     session = dock.session
-    session.open(ct)
+    session.opening.open(ct)
     idle(qtbot, dock)
     session.show_layers()
     case = session.case
     case.begin(RUN)
     case.accept(RUN, Batch(0, 24, (chest.mask.axial[:24] > 0).astype(np.uint8) * 180))
     case.mask[20, 2:8, 2:8] = 1
-    session.forget_edits()
+    session.hand.forget_edits()
     case.mask[4, 2:8, 2:8] = 1
     case.mask[14, 30:40] = 0
     session.sync()
@@ -96,7 +70,7 @@ def worked(open_widget, qtbot, ct: Path, chest):
 @pytest.fixture
 def saved(worked, tmp_path: Path) -> Path:
     """The case file of that work, beside its CT."""
-    assert worked.session.save_case(tmp_path / "case.nru")
+    assert worked.session.saving.save_case(tmp_path / "case.nru")
     return tmp_path / "case.nru"
 
 
@@ -105,7 +79,7 @@ def drop(qtbot, dock, path: Path) -> None:
 
 
 def open_case(qtbot, dock, path: Path) -> None:
-    dock.session.open_case(path)
+    dock.session.opening.open_case(path)
     idle(qtbot, dock)
 
 
@@ -130,7 +104,7 @@ def same(one, other) -> bool:
 def exported(session, folder: Path) -> dict[str, object]:
     """Export with the sides split; return the bytes of each file, and the sidecar without its date."""
     folder.mkdir()
-    assert session.export(folder / "lungs.nii.gz", split=True, probability=True)
+    assert session.saving.export(folder / "lungs.nii.gz", split=True, probability=True)
     found: dict[str, object] = {}
     for path in folder.iterdir():
         if path.suffix == ".json":
@@ -156,21 +130,21 @@ def test_the_button_asks_for_a_name_and_writes_the_case(
     assert proposed == ["ct.nru"]
     assert read_case(tmp_path / "mine.nru").edits.voxels() == worked.session.case.voxels_edited
     assert f"{worked.session.case.voxels_edited:,} voxels set by hand" in worked.export.receipt.value
-    assert not worked.session.unsaved_cases()
+    assert not worked.session.saving.unsaved_cases()
 
 
 def test_no_name_writes_nothing(worked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: ("", ""))
     worked.export.save_case.native.click()
     assert worked.export.receipt.value == ""
-    assert worked.session.unsaved_cases()
+    assert worked.session.saving.unsaved_cases()
     assert not list(tmp_path.glob("*.nru"))
 
 
 def test_a_case_that_cannot_be_written_is_told_of_and_stays_unsaved(worked, tmp_path: Path) -> None:
-    assert not worked.session.save_case(tmp_path / "no such folder" / "case.nru")
+    assert not worked.session.saving.save_case(tmp_path / "no such folder" / "case.nru")
     assert "there is no folder" in str(worked.errors[0])
-    assert worked.session.unsaved_cases() == [worked.session.case]
+    assert worked.session.saving.unsaved_cases() == [worked.session.case]
 
 
 @pytest.mark.parametrize("open_it", [drop, open_case])
@@ -210,7 +184,7 @@ def test_edits_that_were_set_aside_can_be_brought_back_in_the_other_window(
 ) -> None:
     dock = open_widget()
     open_case(qtbot, dock, saved)
-    assert dock.session.bring_back() == 36
+    assert dock.session.hand.bring_back() == 36
     assert dock.session.mask_layer.data[20, 2:8, 2:8].all()
 
 
@@ -230,11 +204,11 @@ def test_a_run_that_was_cut_short_goes_on_in_the_other_window(
     open_widget, qtbot, ct: Path, tmp_path: Path
 ) -> None:
     first, second = open_widget(), open_widget()
-    first.session.open(ct)
+    first.session.opening.open(ct)
     idle(qtbot, first)
     first.session.run(PredictSettings(device="cpu"), (0, 12))  # as if it had been cancelled
     idle(qtbot, first)
-    assert first.session.save_case(tmp_path / "case.nru")
+    assert first.session.saving.save_case(tmp_path / "case.nru")
     open_case(qtbot, second, tmp_path / "case.nru")
     wanted = []
     second.session.events.progress.connect(lambda _seen, of, _left: wanted.append(of))
@@ -246,30 +220,30 @@ def test_a_run_that_was_cut_short_goes_on_in_the_other_window(
 def test_a_case_that_was_opened_and_not_touched_is_no_unsaved_work(saved: Path, open_widget, qtbot) -> None:
     dock = open_widget()
     open_case(qtbot, dock, saved)
-    assert not dock.session.unsaved_cases()
+    assert not dock.session.saving.unsaved_cases()
     dock.session.case.mask[2, 2:8, 2:8] = 1
-    assert dock.session.unsaved_cases() == [dock.session.case]
+    assert dock.session.saving.unsaved_cases() == [dock.session.case]
 
 
 def test_a_case_opened_over_unsaved_edits_leaves_them_and_they_stay_unsaved(
     saved: Path, ct: Path, open_widget, qtbot
 ) -> None:
     dock = open_widget()
-    dock.session.open(ct)
+    dock.session.opening.open(ct)
     idle(qtbot, dock)
     dock.session.show_layers()
     dock.session.mask_layer.data[2, 2:8, 2:8] = 1
     open_case(qtbot, dock, saved)
     assert dock.session.mask_layer.data[2, 2:8, 2:8].all()
     assert dock.session.mask_layer.data[4, 2:8, 2:8].all()
-    assert dock.session.unsaved_cases() == [dock.session.case]
+    assert dock.session.saving.unsaved_cases() == [dock.session.case]
 
 
 def test_a_case_of_a_ct_that_is_open_goes_on_in_that_layer(
     worked, saved: Path, ct: Path, open_widget, qtbot
 ) -> None:
     dock = open_widget()
-    dock.session.open(ct)
+    dock.session.opening.open(ct)
     idle(qtbot, dock)
     open_case(qtbot, dock, saved)
     assert same(dock.session, worked.session)
@@ -293,7 +267,7 @@ def test_two_cases_dropped_before_there_is_a_widget_both_wait_for_it(
 ) -> None:
     second = open_widget()
     work_on(qtbot, second, other_ct, chest)
-    assert second.session.save_case(tmp_path / "other.nru")
+    assert second.session.saving.save_case(tmp_path / "other.nru")
     viewer = make_napari_viewer()
     viewer.open(saved, plugin="napari-resunet")
     viewer.open(tmp_path / "other.nru", plugin="napari-resunet")
@@ -308,7 +282,7 @@ def test_a_case_dropped_while_the_network_runs_is_there_once_its_ct_is_chosen(
     worked, saved: Path, other_ct: Path, open_widget, qtbot
 ) -> None:
     dock = open_widget()
-    dock.session.open(other_ct)
+    dock.session.opening.open(other_ct)
     idle(qtbot, dock)
     dock.session.run(PredictSettings(device="cpu"), (0, 4))
     drop(qtbot, dock, saved)
@@ -343,12 +317,12 @@ def test_a_case_beside_another_ct_of_that_name_is_refused_and_nothing_changes(
 def test_a_record_of_another_ct_is_refused_and_nothing_changes(saved: Path, open_widget, chest) -> None:
     dock = open_widget()
     dock.session.show_ct(Volume(chest.volume.array[::-1].copy(), chest.volume.geometry))
-    dock.session.take_in(read_case(saved))
+    dock.session.adopting.take_in(read_case(saved))
     assert "is another CT; open ct first" in str(dock.errors[0])
     assert not dock.session.case.edited.any()
     assert not dock.session.case.review.marks.any()
     assert dock.session.case.settings.threshold == 0.5
-    assert not dock.session.unsaved_cases()
+    assert not dock.session.saving.unsaved_cases()
 
 
 def test_a_case_whose_ct_is_not_beside_it_names_the_ct_and_nothing_changes(
@@ -380,7 +354,7 @@ def test_a_ct_elsewhere_can_be_given(
     (tmp_path / "elsewhere").mkdir()
     ct.rename(tmp_path / "elsewhere" / "renamed")
     dock = open_widget()
-    dock.session.open_case(saved, tmp_path / "elsewhere" / "renamed")
+    dock.session.opening.open_case(saved, tmp_path / "elsewhere" / "renamed")
     idle(qtbot, dock)
     assert np.array_equal(dock.session.mask_layer.data, worked.session.mask_layer.data)
 

@@ -81,7 +81,7 @@ def test_an_applied_step_counts_as_set_by_hand_and_is_one_undo(session, qtbot) -
     assert session.correcting.preview_layer is None
     assert not session.mask_layer.data[14].any()
     assert session.case.voxels_edited == np.count_nonzero(before[14])
-    session.set_threshold(0.2)
+    session.masking.set_threshold(0.2)
     assert not session.mask_layer.data[14].any()
     session.mask_layer.undo()
     assert np.array_equal(session.mask_layer.data, before)

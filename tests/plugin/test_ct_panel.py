@@ -6,21 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from napari.components import ViewerModel
 
 from napari_resunet.plugin.panels.checks import check_lines
 from napari_resunet.plugin.panels.ct import CtPanel
-from napari_resunet.plugin.session import Session
 from napari_resunet.preflight import Check
 from napari_resunet.volume import Volume
-
-
-@pytest.fixture
-def session(qtbot):
-    session = Session(ViewerModel())
-    yield session
-    session.close()
-    qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
 
 
 @pytest.fixture
@@ -136,7 +126,7 @@ def test_a_file_that_is_read_is_shown_and_can_be_cancelled(
             pass
 
     monkeypatch.setattr(work, "open_ct", endless)
-    session.open(tmp_path / "ct")
+    session.opening.open(tmp_path / "ct")
     assert shown(panel) == ["reading", "bar", "stop"]
     assert not panel.open_file.enabled
     qtbot.waitUntil(lambda: "of 10000000 slices read" in panel.reading.value, timeout=10_000)

@@ -23,20 +23,6 @@ from napari_resunet.volume import Volume
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def dock(viewer, qtbot):
-    dock = launch.show_widget(viewer)
-    dock.segment.device.value = "cpu"
-    yield dock
-    dock.session.close()
-    qtbot.waitUntil(lambda: dock.session.is_idle, timeout=60_000)
-
-
-@pytest.fixture
 def opened(dock, viewer, chest):
     """The widget with the small chest open in it."""
     data, look, _ = ct_layer_data(chest.volume)

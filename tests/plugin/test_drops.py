@@ -85,21 +85,6 @@ def test_a_single_dicom_file_opens_as_its_slice_and_says_that_there_are_more(che
     assert any("open the folder for all" in note for note in layer.metadata[KEY].notes)
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def dock(viewer, qtbot):
-    dock = launch.show_widget(viewer)
-    dock.errors = []
-    dock.session.events.failed.connect(dock.errors.append)
-    yield dock
-    dock.session.close()
-    qtbot.waitUntil(lambda: dock.session.is_idle, timeout=60_000)
-
-
 def urls(*paths: Path) -> QMimeData:
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
@@ -128,7 +113,7 @@ def test_a_ct_that_is_dropped_on_the_window_is_read_beside_it_without_choosing_a
 ) -> None:
     path = write(chest.volume, tmp_path, name)
     assert drop(viewer.window._qt_viewer, path).isAccepted()
-    assert dock.session.is_reading
+    assert dock.session.opening.is_reading
     opened(qtbot, dock)
     assert np.array_equal(dock.session.case.volume.axial, chest.volume.axial)
     assert not dock.errors
@@ -140,7 +125,7 @@ def test_a_tiff_that_is_dropped_is_left_to_the_reader_that_the_user_has_chosen(
     path = write(chest.volume, tmp_path, "ct.tif")
     monkeypatch.setattr(get_settings().plugins, "extension2reader", {"*.tif": "napari-resunet"})
     drop(viewer.window._qt_viewer, path)
-    assert not dock.session.is_reading
+    assert not dock.session.opening.is_reading
     assert np.array_equal(dock.session.case.volume.array, chest.volume.array)
 
 
@@ -155,7 +140,7 @@ def test_with_alt_held_napari_asks_which_reader(
     path = write(chest.volume, tmp_path, "ct.nii")
     drop(viewer.window._qt_viewer, path)
     assert asked == [[str(path)]]
-    assert not dock.session.is_reading
+    assert not dock.session.opening.is_reading
 
 
 def test_anything_can_be_dropped_on_the_widget_and_a_tiff_too(dock, qtbot, chest, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ import napari_resunet as nru
 from napari_resunet.geometry import Geometry
 from napari_resunet.inference.predict import Batch
 from napari_resunet.io.case_file import read_case
-from napari_resunet.plugin import correcting, session
+from napari_resunet.plugin import correcting, masking, session
 from napari_resunet.plugin.layers import ct_layer_data
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import FORGET_EDITS, KEEP_EDITS, KEEP_TICKED, PredictSettings, ToolSettings
@@ -94,6 +94,7 @@ class EditsSurvive(RuleBasedStateMachine):
     def open(self, seed: int, slices_run: int) -> None:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(session, "Job", AtOnce)
+        self.patch.setattr(masking, "Job", AtOnce)
         self.patch.setattr(correcting, "Job", AtOnce)
         self.patch.setattr(session, "predicting", self.predicting)
         self.folder = TemporaryDirectory()
@@ -250,13 +251,13 @@ class EditsSurvive(RuleBasedStateMachine):
 
     def move_threshold(self, threshold: float | None) -> None:
         if threshold is not None:
-            self.session.set_threshold(threshold)
+            self.session.masking.set_threshold(threshold)
             self.twin.move_threshold(threshold)
 
     @rule(threshold=thresholds, is_clean=st.booleans())
     def move_threshold_and_rest(self, threshold: float | None, is_clean: bool) -> None:
         self.move_threshold(threshold)
-        self.session.set_clean(is_clean)
+        self.session.masking.set_clean(is_clean)
         self.twin.is_clean = is_clean
         self.twin.settle()
 
@@ -319,7 +320,7 @@ class EditsSurvive(RuleBasedStateMachine):
     @rule()
     def adopt_a_mask(self) -> None:
         self.twin.adopted = self.blob(DEPTH) > 128
-        self.session.adopt_mask(Mask(self.twin.adopted.astype(np.uint8), GEOMETRY), name="a mask")
+        self.session.adopting.adopt_mask(Mask(self.twin.adopted.astype(np.uint8), GEOMETRY), name="a mask")
         self.twin.settle()
 
     # ---- edits set aside, the review
@@ -328,10 +329,10 @@ class EditsSurvive(RuleBasedStateMachine):
     @rule(how=st.sampled_from(["forget", "keep ticked", "bring back", "bring back"]))
     def set_edits_aside(self, how: str) -> None:
         if how == "bring back":
-            self.session.bring_back()
+            self.session.hand.bring_back()
             self.twin.bring_back()
         else:
-            self.session.forget_edits(keep_ticked=how == "keep ticked")
+            self.session.hand.forget_edits(keep_ticked=how == "keep ticked")
             self.twin.forget(kept=self.twin.seen if how == "keep ticked" else ())
 
     @rule(z=slices, how=st.sampled_from(["tick", "tick", "flag", "clear"]))
@@ -361,7 +362,7 @@ class EditsSurvive(RuleBasedStateMachine):
     def keep_a_record_or_go_back_to_one(self, goes_back: bool, whole: bool) -> None:
         if goes_back and self.kept is not None:
             record, twin, was_whole = self.kept
-            self.session.take_in(record)
+            self.session.adopting.take_in(record)
             self.twin.take_in(twin, whole=was_whole)
         else:
             self.session.sync()
@@ -371,17 +372,17 @@ class EditsSurvive(RuleBasedStateMachine):
     @rule()
     def save_and_open_again(self) -> None:
         path = Path(self.folder.name, "case.nru")
-        assert self.session.save_case(path)
+        assert self.session.saving.save_case(path)
         self.close_ct()
         self.open_ct()
-        self.session.take_in(read_case(path))
+        self.session.adopting.take_in(read_case(path))
         old, self.twin = self.twin, Twin(SHAPE)
         self.twin.take_in(old, whole=True)
 
     @precondition(lambda self: self.twin.hand.any())
     @rule()
     def export(self) -> None:
-        receipt = self.session.export(Path(self.folder.name, "lungs.nii.gz"))
+        receipt = self.session.saving.export(Path(self.folder.name, "lungs.nii.gz"))
         self.twin.settle()  # what is exported is never waiting for its clean-up
         np.testing.assert_array_equal(nru.read_mask(receipt.path).array > 0, self.twin.mask)
         mask = self.case.finished_mask()
@@ -446,8 +447,8 @@ class Hand:
         run = Run("one", "", 128, "cpu", "float32", (0, HEIGHT, 0, WIDTH))
         case.begin(run)
         case.accept(run, Batch(0, DEPTH, np.full(SHAPE, 128, np.uint8)))
-        self.wants_more = partial(self.session.set_threshold, 0.3)
-        self.wants_less = partial(self.session.set_threshold, 0.7)
+        self.wants_more = partial(self.session.masking.set_threshold, 0.3)
+        self.wants_less = partial(self.session.masking.set_threshold, 0.7)
         self.wants_less()
 
     @property
@@ -472,6 +473,7 @@ class Hand:
 def hand() -> Iterator[Hand]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "Job", AtOnce)
+        patch.setattr(masking, "Job", AtOnce)
         hand = Hand()
         yield hand
         hand.session.close()
@@ -523,11 +525,11 @@ def test_once_edits_became_others_a_step_made_before_is_undone_by_the_value_that
     hand.paints(0)
     hand.scripts(1)
     if how == "taken in":
-        hand.session.take_in(hand.session.case.record())
+        hand.session.adopting.take_in(hand.session.case.record())
     else:
-        hand.session.forget_edits()
+        hand.session.hand.forget_edits()
     if how == "brought back":
-        hand.session.bring_back()
+        hand.session.hand.bring_back()
     hand.layer.undo()  # writes 1
     assert hand.voxel == PUT_IN
     hand.wants_more()

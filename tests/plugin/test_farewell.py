@@ -132,7 +132,7 @@ def test_a_window_without_unsaved_work_closes_without_a_question(dock, asked, qt
 def test_a_window_that_was_saved_closes_without_a_question(dock, asked, qtbot, tmp_path: Path) -> None:
     paint(dock)
     quiet(qtbot, dock)
-    dock.session.save_case(tmp_path / "case.nru")
+    dock.session.saving.save_case(tmp_path / "case.nru")
     assert close(qtbot, dock)
     assert not asked
     assert not left_behind()
@@ -156,9 +156,9 @@ def test_a_case_that_was_opened_from_a_file_and_not_touched_is_no_unsaved_work(
     first.session.show_ct(open_ct(tmp_path / "ct"))
     first.session.show_layers()
     paint(first)
-    assert first.session.save_case(tmp_path / "case.nru")
+    assert first.session.saving.save_case(tmp_path / "case.nru")
     second = open_widget()
-    second.session.open_case(tmp_path / "case.nru")
+    second.session.opening.open_case(tmp_path / "case.nru")
     quiet(qtbot, second)
     assert second.session.case.voxels_edited
     assert close(qtbot, second)
@@ -196,7 +196,7 @@ def test_the_question_names_the_ct_and_says_what_save_does(dock, asked, qtbot) -
 def test_the_question_is_true_where_only_the_ticks_are_in_no_file(dock, asked, qtbot, tmp_path: Path) -> None:
     paint(dock)
     dock.review.tick.native.click()
-    assert dock.session.export(tmp_path / "lungs.nii.gz")
+    assert dock.session.saving.export(tmp_path / "lungs.nii.gz")
     asked.answers = [CANCEL]
     assert not close(qtbot, dock)
     assert "ticks" in asked[0]
@@ -208,7 +208,7 @@ def test_cancel_keeps_the_window_and_the_work_and_the_journal(dock, asked, qtbot
     asked.answers = [CANCEL]
     assert not close(qtbot, dock)
     assert window_of(dock).isVisible()
-    assert dock.session.unsaved_cases()
+    assert dock.session.saving.unsaved_cases()
     assert len(list(journal_root().iterdir())) == 1
     paint(dock, 8)
     quiet(qtbot, dock)
@@ -253,7 +253,7 @@ def test_a_save_that_is_cancelled_keeps_the_window_open(
     save_as(monkeypatch, tmp_path / "a.nru", None)
     assert not close(qtbot, dock)
     assert window_of(dock).isVisible()
-    assert dock.session.unsaved_cases() == [dock.session.case]  # the first one was saved
+    assert dock.session.saving.unsaved_cases() == [dock.session.case]  # the first one was saved
     quiet(qtbot, dock)
     assert len(list(journal_root().iterdir())) == 1
 
@@ -269,7 +269,7 @@ def test_a_save_that_fails_keeps_the_window_open_and_says_why(
     assert not close(qtbot, dock)
     assert window_of(dock).isVisible()
     assert "there is no folder" in str(errors[0])
-    assert dock.session.unsaved_cases()
+    assert dock.session.saving.unsaved_cases()
 
 
 def test_discard_closes_the_window_and_leaves_nothing(dock, asked, qtbot) -> None:
@@ -298,7 +298,7 @@ def test_work_that_was_discarded_in_a_window_that_stays_open_is_still_in_the_jou
     dock._farewell._may_close(window_of(dock))
     quiet(qtbot, dock)
     assert window_of(dock).isVisible()
-    assert dock.session.unsaved_cases()
+    assert dock.session.saving.unsaved_cases()
     assert list(journal_root().glob("case-*/hand-*.nru"))
 
 

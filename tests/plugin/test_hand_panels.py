@@ -34,7 +34,7 @@ def dock(make_napari_viewer, qtbot, chest):
     session.show_layers()
     session.case.begin(RUN)
     session.case.accept(RUN, Batch(0, 28, (chest.mask.axial > 0).astype(np.uint8) * 255))
-    session.set_clean(False)
+    session.masking.set_clean(False)
     idle(qtbot, dock)
     yield dock
     session.close()
@@ -117,7 +117,7 @@ def test_a_choice_stays_through_the_next_stroke(dock) -> None:
 def test_a_choice_that_is_not_shown_forgets_nothing(dock, qtbot, asked) -> None:
     edit(dock)
     dock.segment.edits.value = FORGET_EDITS
-    dock.session.forget_edits()
+    dock.session.hand.forget_edits()
     assert not is_shown(dock.segment.edits)
     dock.segment.start.native.click()
     idle(qtbot, dock)
@@ -369,7 +369,7 @@ def swap(qtbot, dock) -> None:
 
 
 def split(dock, folder: Path, name: str) -> tuple[np.ndarray, dict]:
-    assert dock.session.export(folder / f"{name}.nii.gz", split=True)
+    assert dock.session.saving.export(folder / f"{name}.nii.gz", split=True)
     said = json.loads((folder / f"{name}.json").read_text())
     return nru.read_mask(folder / f"{name}.nii.gz").axial, said["history"]["mask"]
 
@@ -414,12 +414,12 @@ def test_two_swaps_are_none(dock, qtbot, tmp_path: Path) -> None:
 
 
 def test_a_swap_is_unsaved_work_that_a_case_file_keeps(dock, qtbot, tmp_path: Path) -> None:
-    assert not dock.session.unsaved_cases()
+    assert not dock.session.saving.unsaved_cases()
     swap(qtbot, dock)
-    assert dock.session.unsaved_cases() == [dock.session.case]
-    assert dock.session.save_case(tmp_path / "case.nru")
+    assert dock.session.saving.unsaved_cases() == [dock.session.case]
+    assert dock.session.saving.save_case(tmp_path / "case.nru")
     assert read_case(tmp_path / "case.nru").settings.swap_sides
-    assert not dock.session.unsaved_cases()
+    assert not dock.session.saving.unsaved_cases()
 
 
 def test_a_swap_stays_through_a_run(dock, qtbot, asked) -> None:

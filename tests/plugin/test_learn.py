@@ -200,7 +200,7 @@ def test_closing_the_window_stops_it_and_keeps_the_state(panel, answers, qtbot) 
 def test_the_open_case_is_learnt_from_as_it_is_now(panel, answers, files, qtbot) -> None:
     session, volume = panel.learning.session, open_ct(files[0].with_name("anna.nii.gz"))
     session.show_ct(volume)
-    session.adopt_mask(make_phantom(shape=SHAPE, spacing_mm=SPACING_MM, seed=11).mask, name="truth")
+    session.adopting.adopt_mask(make_phantom(shape=SHAPE, spacing_mm=SPACING_MM, seed=11).mask, name="truth")
     assert panel.open_case.text == "The open case, anna.nii.gz"
     panel.open_case.value = True
     panel.start.native.click()

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from napari.components import ViewerModel
 from napari.layers import Labels
 
 import napari_resunet as nru
@@ -19,7 +18,6 @@ from napari_resunet.measure.lungs import LungFigures
 from napari_resunet.plugin.layers import placed_like
 from napari_resunet.plugin.panels import measure as measure_module
 from napari_resunet.plugin.panels.measure import FILE, MeasurePanel
-from napari_resunet.plugin.session import Session
 from napari_resunet.settings import PredictSettings
 from napari_resunet.volume import Mask, Volume
 from napari_resunet.workflows import measure_files
@@ -43,14 +41,6 @@ class Answers:
 
 
 @pytest.fixture
-def session(qtbot):
-    session = Session(ViewerModel())
-    yield session
-    session.close()
-    qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
-
-
-@pytest.fixture
 def answers() -> Answers:
     return Answers()
 
@@ -68,7 +58,7 @@ def panel(session, answers, qtbot):
 def opened(panel, chest):
     """The panel with the small chest open, and its true lungs as the mask."""
     panel.session.show_ct(chest.volume)
-    panel.session.adopt_mask(chest.mask, name="truth")
+    panel.session.adopting.adopt_mask(chest.mask, name="truth")
     return panel
 
 
@@ -179,7 +169,9 @@ def test_voxels_painted_into_another_array_count_as_well(opened, qtbot) -> None:
 
 def test_a_right_lung_alone_is_called_right(panel, qtbot, chest) -> None:
     panel.session.show_ct(chest.volume)
-    panel.session.adopt_mask(Mask((chest.mask.array == 1).view(np.uint8), chest.mask.geometry), name="right")
+    panel.session.adopting.adopt_mask(
+        Mask((chest.mask.array == 1).view(np.uint8), chest.mask.geometry), name="right"
+    )
     measure(panel, qtbot)
     assert shown(panel)["Volume, ml"][1] == "0"
     assert shown(panel)["Mean, HU"][1] == "n/a"
@@ -366,13 +358,13 @@ def test_the_file_holds_what_the_command_line_measures_and_how_the_mask_was_made
     panel.session.show_ct(nru.read_volume(tmp_path / "ct"))
     panel.session.run(PredictSettings(device="cpu"))
     qtbot.waitUntil(lambda: panel.session.is_idle, timeout=60_000)
-    panel.session.set_threshold(0.6)
+    panel.session.masking.set_threshold(0.6)
     paint(panel.session.mask_layer, 1, (0, 0, 0), (0, 0, 1))
     measure(panel, qtbot)
     saved(panel, answers, tmp_path / "window.csv")
     assert answers.proposed == "ct_lung_figures.csv"
 
-    panel.session.export(tmp_path / "mask.nii.gz", split=True)
+    panel.session.saving.export(tmp_path / "mask.nii.gz", split=True)
     measure_files(tmp_path / "ct", tmp_path / "mask.nii.gz", tmp_path / "shell.csv")
     in_window, in_shell = rows_of(tmp_path / "window.csv"), rows_of(tmp_path / "shell.csv")
     assert len(in_window) == len(in_shell) == 3

@@ -38,14 +38,6 @@ class User:
 
 
 @pytest.fixture
-def session(qtbot):
-    session = Session(ViewerModel())
-    yield session
-    session.close()
-    qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
-
-
-@pytest.fixture
 def user(session) -> User:
     return User(session)
 
@@ -62,7 +54,7 @@ def two_series(chest, tmp_path: Path) -> Path:
 
 
 def opened(qtbot, session, path: Path, answers: InputAnswers | None = None) -> None:
-    session.open(path, answers)
+    session.opening.open(path, answers)
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
 
 
@@ -102,12 +94,12 @@ def test_a_case_remembers_the_answers_and_opens_without_asking(
     opened(qtbot, session, two_series)
     chosen = {"series": keys(user.asked[0])[27], "accept_gaps": True}
     opened(qtbot, session, two_series, InputAnswers(**chosen))
-    assert session.save_case(tmp_path / "case.nru")
+    assert session.saving.save_case(tmp_path / "case.nru")
     assert read_case(tmp_path / "case.nru").ct.answers == InputAnswers(**chosen)
     user.asked.clear()
     other = Session(ViewerModel())
     asked = User(other)
-    other.open_case(tmp_path / "case.nru")
+    other.opening.open_case(tmp_path / "case.nru")
     qtbot.waitUntil(lambda: other.is_idle, timeout=30_000)
     assert len(other.case.volume.array) == 27
     assert not asked.asked
@@ -121,9 +113,9 @@ def test_a_case_whose_ct_is_open_needs_no_ct_beside_it(session, user, qtbot, che
     session.show_layers()
     session.mask_layer.data_setitem((np.array([5]), np.array([5]), np.array([5])), 1)
     (tmp_path / "away").mkdir()
-    assert session.save_case(tmp_path / "away" / "case.nru")
-    session.forget_edits()
-    session.open_case(tmp_path / "away" / "case.nru")
+    assert session.saving.save_case(tmp_path / "away" / "case.nru")
+    session.hand.forget_edits()
+    session.opening.open_case(tmp_path / "away" / "case.nru")
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert not user.asked
     assert not user.errors
@@ -135,11 +127,11 @@ def test_a_case_whose_folder_holds_another_series_by_now_is_refused(
 ) -> None:
     write_ct_series(chest.volume, tmp_path / "later")
     opened(qtbot, session, tmp_path / "later")
-    assert session.save_case(tmp_path / "case.nru")
+    assert session.saving.save_case(tmp_path / "case.nru")
     for path in two_series.iterdir():
         path.rename(tmp_path / "later" / f"other_{path.name}")
     session.viewer.layers.clear()
-    session.open_case(tmp_path / "case.nru")
+    session.opening.open_case(tmp_path / "case.nru")
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert not user.asked  # the answer would be for a CT, not for a case
     assert isinstance(user.errors[0], SeriesChoiceError)
@@ -177,7 +169,7 @@ def test_an_orientation_that_nobody_has_said_is_asked_for_in_the_checks(
 ) -> None:
     opened(qtbot, session, bare_tiff, InputAnswers(spacing_mm=(5, 0.8, 0.7)))
     assert {check.name: check.level for check in session.checks}["orientation"] == "ask"
-    session.answer_place(replace(session.case.volume.answers, orientation="IPL"))
+    session.opening.open_anew(replace(session.case.volume.answers, orientation="IPL"))
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert {check.name: check.level for check in session.checks}["orientation"] == "note"
     assert session.ct_layer.data[0, 0, 0] == -995
@@ -189,12 +181,12 @@ def test_a_ct_that_is_read_anew_leaves_the_layers_with_work_on_them(session, use
     session.show_layers()
     old, mask = session.case, session.mask_layer
     mask.data_setitem((np.full(3, 2), np.arange(3), np.arange(3)), 1)
-    session.answer_place(replace(session.case.volume.answers, orientation="IPL"))
+    session.opening.open_anew(replace(session.case.volume.answers, orientation="IPL"))
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert session.case is not old
     assert mask in session.viewer.layers
     assert old.voxels_edited == 3
-    assert list(session.unsaved_cases()) == [old]
+    assert list(session.saving.unsaved_cases()) == [old]
 
 
 def test_a_foreign_layer_whose_slices_are_not_axial_is_shown_in_axial_slices_beside_it(session, user) -> None:
@@ -208,7 +200,7 @@ def test_a_foreign_layer_whose_slices_are_not_axial_is_shown_in_axial_slices_bes
     assert (session.ct_layer.data[-1] == 7).all()
     assert session.ct_layer.scale.tolist() == [2, 5, 1]
     assert layer in session.viewer.layers
-    session.answer_place(InputAnswers(spacing_mm=(5, 2, 1), orientation="PSL"))
+    session.opening.open_anew(InputAnswers(spacing_mm=(5, 2, 1), orientation="PSL"))
     assert (session.ct_layer.data[0] == 7).all()
 
 
@@ -239,7 +231,7 @@ def test_a_reading_that_is_cancelled_stops_and_leaves_everything_as_it_was(
     session.events.reading.connect(lambda _words, _done, total: total and session.cancel())
     opened(qtbot, session, tmp_path / "ct")
     assert 0 < len(steps) < 1_000_000
-    assert not session.is_reading
+    assert not session.opening.is_reading
     assert session.case.volume is chest.volume
     assert len(session.viewer.layers) == 1
     assert not user.errors

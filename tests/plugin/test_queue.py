@@ -101,7 +101,7 @@ def test_the_window_shows_ct_mask_outline_doubtful_slice_and_why_and_goes_on(doc
     assert dock.session.mask_layer.contour == 1
     assert dock.session.slice_in_view == 9
     assert dock.queue_bar.words.value == "b, 0 of 3 reviewed. Doubt 0.30, most in slice 9 (0.60)."
-    assert not dock.session.unsaved_cases()
+    assert not dock.session.saving.unsaved_cases()
     press(qtbot, dock, dock.queue_bar.accept)
     assert shown(dock) == "c"
     assert dock.session.mask_layer.contour == 1
@@ -130,7 +130,7 @@ def test_a_correction_becomes_version_2_and_no_unsaved_work(review, out: Path, q
     assert (entry.version, entry.edited_voxels, entry.reviewed) == (2, painted, True)
     assert np.array_equal(read_mask(out / entry.mask).array, expected)
     assert (out / "cases/b/lungs.nii.gz").read_bytes() == first
-    assert not dock.session.unsaved_cases()
+    assert not dock.session.saving.unsaved_cases()
 
 
 def test_a_skipped_case_comes_again_with_what_was_painted_on_it(review, out: Path, qtbot) -> None:
@@ -138,7 +138,7 @@ def test_a_skipped_case_comes_again_with_what_was_painted_on_it(review, out: Pat
     painted = paint(dock)
     press(qtbot, dock, dock.queue_bar.skip)
     assert shown(dock) == "c"
-    assert [case.reference.name for case in dock.session.unsaved_cases()] == ["b.nii.gz"]
+    assert [case.reference.name for case in dock.session.saving.unsaved_cases()] == ["b.nii.gz"]
     press(qtbot, dock, dock.queue_bar.accept)
     press(qtbot, dock, dock.queue_bar.accept)
     assert shown(dock) == "b"
@@ -202,7 +202,7 @@ def test_what_cannot_be_noted_leaves_the_case_and_its_edits_open(review, out: Pa
     assert "somebody else meanwhile" in str(dock.errors[0])
     assert shown(dock) == "b"
     assert dock.session.case.voxels_edited == painted
-    assert dock.session.unsaved_cases()
+    assert dock.session.saving.unsaved_cases()
     assert dock.queue_bar.accept.enabled
 
 
@@ -222,7 +222,7 @@ def test_a_stroke_made_while_the_mask_is_written_is_not_taken_for_saved(review, 
     assert dock.queue_bar.words.value == "Saving b …"
     paint(dock)
     at_rest(qtbot, dock)
-    assert [case.reference.name for case in dock.session.unsaved_cases()] == ["b.nii.gz"]
+    assert [case.reference.name for case in dock.session.saving.unsaved_cases()] == ["b.nii.gz"]
 
 
 def test_a_named_case_is_opened_though_it_was_reviewed(review, out: Path, qtbot) -> None:

@@ -22,7 +22,7 @@ from napari_resunet.errors import OutputError
 from napari_resunet.inference.predict import Batch
 from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.io.open_ct import open_ct
-from napari_resunet.plugin import autosave, launch
+from napari_resunet.plugin import autosave
 from napari_resunet.record import CaseRecord
 from napari_resunet.settings import InputAnswers
 from napari_resunet.volume import Run, Volume
@@ -35,29 +35,6 @@ NO, YES = QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autosave, "_AFTER_MS", 20)
     monkeypatch.setattr(autosave, "_RETRY_MS", 40)
-
-
-@pytest.fixture
-def ct(tmp_path: Path, chest) -> Path:
-    write_ct_series(chest.volume, tmp_path / "ct")
-    return tmp_path / "ct"
-
-
-@pytest.fixture
-def open_widget(make_napari_viewer, qtbot):
-    """Opens a viewer with the widget in it, and closes all of them."""
-    docks = []
-
-    def opens(viewer=None):
-        docks.append(launch.show_widget(viewer or make_napari_viewer()))
-        docks[-1].errors = []
-        docks[-1].session.events.failed.connect(docks[-1].errors.append)
-        return docks[-1]
-
-    yield opens
-    for dock in docks:
-        dock.session.close()
-        qtbot.waitUntil(lambda dock=dock: dock.session.is_idle, timeout=60_000)
 
 
 @dataclass(eq=False)
@@ -190,7 +167,7 @@ def test_recover_brings_back_edits_ticks_threshold_and_probabilities(
     left = leave(open_ct(ct), ct, chest)
     dock = open_widget()
     if is_open:
-        dock.session.open(ct)
+        dock.session.opening.open(ct)
         read(qtbot, dock)
     recover(qtbot, dock)
     assert holds(dock, left)
@@ -211,7 +188,7 @@ def test_recover_goes_on_in_the_ct_that_is_open_even_if_another_one_is_in_view(
 ) -> None:
     left = leave(open_ct(ct), ct, chest)
     dock = open_widget()
-    dock.session.open(ct)
+    dock.session.opening.open(ct)
     read(qtbot, dock)
     layer = dock.session.ct_layer
     dock.session.show_ct(Volume(chest.volume.array[::-1].copy(), chest.volume.geometry))
@@ -223,7 +200,7 @@ def test_recover_goes_on_in_the_ct_that_is_open_even_if_another_one_is_in_view(
 def test_what_was_painted_and_ticked_before_recover_stays(open_widget, qtbot, ct: Path, chest) -> None:
     leave(open_ct(ct), ct, chest)
     dock = open_widget()
-    dock.session.open(ct)
+    dock.session.opening.open(ct)
     read(qtbot, dock)
     dock.session.show_layers()
     dock.session.mask_layer.data_setitem(tuple(np.mgrid[9:10, 2:8, 2:8].reshape(3, -1)), 1)
@@ -240,7 +217,7 @@ def test_recovered_work_is_unsaved_work(open_widget, qtbot, ct: Path, chest) -> 
     leave(open_ct(ct), ct, chest)
     dock = open_widget()
     recover(qtbot, dock)
-    assert dock.session.unsaved_cases() == [dock.session.case]
+    assert dock.session.saving.unsaved_cases() == [dock.session.case]
 
 
 def test_a_ct_that_was_moved_away_is_named_and_the_offer_stays(
@@ -258,7 +235,7 @@ def test_a_ct_that_was_moved_away_is_named_and_the_offer_stays(
     assert is_offered(dock)
     assert left.folder.exists()
     assert not dock.session.viewer.layers
-    dock.session.open(elsewhere)
+    dock.session.opening.open(elsewhere)
     read(qtbot, dock)
     recover(qtbot, dock)
     assert holds(dock, left)
@@ -286,7 +263,7 @@ def test_work_on_a_ct_that_is_open_with_another_voxel_size_goes_on_with_its_own(
     tifffile.imwrite(path, chest.volume.array)
     left = leave(open_ct(path, InputAnswers(spacing_mm=(11.0, 3.8, 3.8))), path, chest)
     dock = open_widget()
-    dock.session.open(path, InputAnswers(spacing_mm=(11.0, 3.0, 3.0)))
+    dock.session.opening.open(path, InputAnswers(spacing_mm=(11.0, 3.0, 3.0)))
     read(qtbot, dock)
     recover(qtbot, dock)
     assert not dock.errors
@@ -312,7 +289,7 @@ def test_work_on_a_ct_that_came_from_no_file_is_recovered_when_that_is_open_agai
 def test_a_cancelled_recovery_lets_go_of_nothing(open_widget, qtbot, ct: Path, chest) -> None:
     left = leave(open_ct(ct), ct, chest)
     dock = open_widget()
-    dock.session.open(ct)
+    dock.session.opening.open(ct)
     read(qtbot, dock)
     dock.session.show_layers()
     dock.session.mask_layer.data_setitem(tuple(np.mgrid[9:10, 2:8, 2:8].reshape(3, -1)), 1)
@@ -330,7 +307,7 @@ def test_a_recovery_that_fails_lets_go_of_nothing(
 ) -> None:
     left = leave(open_ct(ct), ct, chest)
     dock = open_widget()
-    dock.session.open(ct)
+    dock.session.opening.open(ct)
     read(qtbot, dock)
 
     def out_of_memory(_self):
@@ -371,7 +348,7 @@ def test_it_is_kept_until_then_also_where_this_window_has_a_journal_of_the_ct_al
 ) -> None:
     left = leave(open_ct(ct), ct, chest)
     dock = open_widget()
-    dock.session.open(ct)
+    dock.session.opening.open(ct)
     read(qtbot, dock)
     dock.session.show_layers()
     edit(dock.session.case)
@@ -390,7 +367,7 @@ def test_it_is_kept_until_then_also_where_this_window_has_a_journal_of_the_ct_al
 def test_a_write_that_was_under_way_before_does_not_count(open_widget, qtbot, ct: Path, chest) -> None:
     left = leave(open_ct(ct), ct, chest, base=False)
     dock = open_widget()
-    dock.session.open(ct)
+    dock.session.opening.open(ct)
     read(qtbot, dock)
     dock.session.show_layers()
     edit(dock.session.case)
@@ -412,7 +389,7 @@ def test_recovered_and_saved_leaves_nothing(open_widget, qtbot, ct: Path, chest,
     leave(open_ct(ct), ct, chest)
     dock = open_widget()
     recover(qtbot, dock)
-    assert dock.session.save_case(tmp_path / "case.nru")
+    assert dock.session.saving.save_case(tmp_path / "case.nru")
     quiet(qtbot, dock)
     assert not list(journal_root().iterdir())
 
@@ -450,7 +427,7 @@ def test_work_that_is_on_the_screen_stays_whatever_becomes_of_the_offer(
     # left by a widget that was closed, in a window that was not
     first = open_widget()
     viewer = first.session.viewer
-    first.session.open(ct)
+    first.session.opening.open(ct)
     read(qtbot, first)
     first.session.show_layers()
     edit(first.session.case)

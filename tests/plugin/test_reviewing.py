@@ -26,7 +26,7 @@ def dock(make_napari_viewer, qtbot, chest):
     case = session.case
     case.begin(Run("truth", "", 128, "cpu", "float32", (0, 96, 0, 96)))
     case.accept(case.run, Batch(0, 28, found))
-    session.set_clean(False)
+    session.masking.set_clean(False)
     session.events.ran.emit("")
     qtbot.waitUntil(lambda: is_quiet(dock), timeout=30_000)
     yield dock

@@ -37,14 +37,6 @@ class Listener:
 
 
 @pytest.fixture
-def session(qtbot):
-    session = Session(ViewerModel())
-    yield session
-    session.close()
-    qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
-
-
-@pytest.fixture
 def heard(session) -> Listener:
     return Listener(session)
 
@@ -72,7 +64,7 @@ def test_a_ct_that_was_there_before_the_widget_is_open(qtbot, chest) -> None:
 
 def test_a_folder_is_read_beside_the_window(session, qtbot, chest, tmp_path: Path) -> None:
     write_ct_series(chest.volume, tmp_path / "ct")
-    session.open(tmp_path / "ct")
+    session.opening.open(tmp_path / "ct")
     assert session.is_running
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert np.array_equal(session.case.volume.array, chest.volume.array)
@@ -84,7 +76,7 @@ def test_a_file_that_cannot_be_read_leaves_everything_as_it_was(
 ) -> None:
     session.show_ct(chest.volume)
     (tmp_path / "bad.nii.gz").write_bytes(b"")
-    session.open(tmp_path / "bad.nii.gz")
+    session.opening.open(tmp_path / "bad.nii.gz")
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert "is empty" in str(heard.errors[0])
     assert session.case.volume is chest.volume
@@ -154,8 +146,8 @@ def test_what_is_painted_stays_through_threshold_clean_up_and_another_grid(sessi
     lung = np.argwhere(session.case.mask[14] > 0)[:20]
     layer.data_setitem((np.full(20, 14), *lung.T), 0)
     for threshold in (0.1, 0.9, 0.4):
-        session.set_threshold(threshold)
-    session.set_clean(False)
+        session.masking.set_threshold(threshold)
+    session.masking.set_clean(False)
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     run(session, qtbot, PredictSettings(device="cpu", grid=256))
     assert session.mask_layer.data[5, 2:8, 2:8].all()
@@ -182,10 +174,10 @@ def test_an_undo_brings_back_what_the_network_said_and_a_redo_the_stroke(session
 def test_an_undo_after_a_threshold_move_carves_no_hole(session, qtbot, chest) -> None:
     session.show_ct(chest.volume)
     run(session, qtbot)
-    session.set_threshold(0.99)
+    session.masking.set_threshold(0.99)
     rim = tuple(np.argwhere((session.case.probability > 130) & (session.case.mask == 0))[:30].T)
     session.mask_layer.data_setitem(rim, 1)
-    session.set_threshold(0.3)  # now the network says lung there, too
+    session.masking.set_threshold(0.3)  # now the network says lung there, too
     session.mask_layer.undo()  # napari brings back the 0 of before
     assert session.case.voxels_edited == 0
     assert session.mask_layer.data[rim].all()
@@ -238,9 +230,9 @@ def test_the_clean_up_of_one_ct_never_lands_on_another(session, qtbot, chest) ->
     session.show_ct(chest.volume)
     run(session, qtbot)
     other = Volume(chest.volume.array[::-1].copy(), chest.volume.geometry)
-    session.settle()
+    session.masking.settle()
     session.show_ct(other)
-    session.case.version = session._cases[session.viewer.layers[0]].version  # as if both had come as far
+    session.case.version = session.cases.of(session.viewer.layers[0]).version  # as if both had come as far
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert not session.case.mask.any()
 
@@ -249,8 +241,8 @@ def test_clean_ups_wait_for_each_other_and_the_last_word_counts(session, qtbot, 
     session.show_ct(chest.volume)
     run(session, qtbot)
     for threshold in (0.2, 0.8, 0.6):
-        session.set_threshold(threshold)
-        session.settle()
+        session.masking.set_threshold(threshold)
+        session.masking.settle()
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     prob = session.case.probability_map()
     assert np.array_equal(session.case.mask, nru.to_mask(prob, threshold=0.6).axial)
@@ -259,15 +251,15 @@ def test_clean_ups_wait_for_each_other_and_the_last_word_counts(session, qtbot, 
 def test_an_export_right_after_a_threshold_move_is_cleaned_up(session, qtbot, chest, tmp_path: Path) -> None:
     session.show_ct(chest.volume)
     run(session, qtbot)
-    session.set_threshold(0.05)
-    session.export(tmp_path / "lungs.nii.gz")
+    session.masking.set_threshold(0.05)
+    session.saving.export(tmp_path / "lungs.nii.gz")
     expected = nru.to_mask(session.case.probability_map(), threshold=0.05)
     assert np.array_equal(nru.read_mask(tmp_path / "lungs.nii.gz").array, expected.array)
 
 
 def test_a_cancelled_reading_opens_nothing(session, qtbot, chest, tmp_path: Path) -> None:
     write_ct_series(chest.volume, tmp_path / "ct")
-    session.open(tmp_path / "ct")
+    session.opening.open(tmp_path / "ct")
     session.cancel()
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert not session.viewer.layers
@@ -304,7 +296,7 @@ def test_the_export_is_what_is_shown_with_the_edits_in_it(
     session.show_ct(chest.volume)
     run(session, qtbot)
     session.mask_layer.data_setitem(tuple(np.mgrid[5:6, 2:8, 2:8].reshape(3, -1)), 1)
-    receipt = session.export(tmp_path / "lungs.nii.gz", split=True, probability=True)
+    receipt = session.saving.export(tmp_path / "lungs.nii.gz", split=True, probability=True)
     assert not heard.errors
     mask = nru.read_mask(receipt.path)
     assert np.array_equal(mask.axial > 0, session.mask_layer.data > 0)
@@ -319,15 +311,15 @@ def test_a_format_that_holds_no_probabilities_gets_them_beside_it_as_nifti(
 ) -> None:
     session.show_ct(chest.volume)
     run(session, qtbot, slices=(10, 12))
-    assert session.export(tmp_path / "lungs.nrrd", probability=True) is not None
+    assert session.saving.export(tmp_path / "lungs.nrrd", probability=True) is not None
     assert (tmp_path / "lungs_probability.nii.gz").exists()
     assert not heard.errors
 
 
 def test_an_export_of_nothing_says_so(session, heard, chest, tmp_path: Path) -> None:
-    assert session.export(tmp_path / "lungs.nii.gz") is None
+    assert session.saving.export(tmp_path / "lungs.nii.gz") is None
     session.show_ct(chest.volume)
-    assert session.export(tmp_path / "lungs.nii.gz") is None
+    assert session.saving.export(tmp_path / "lungs.nii.gz") is None
     assert [str(e).partition(":")[0] for e in heard.errors] == ["there is no CT yet", "there is no mask yet"]
     assert not list(tmp_path.iterdir())
 
@@ -381,7 +373,7 @@ def test_a_mask_layer_given_another_array_is_taken_in(session, qtbot, chest) -> 
     changed = session.mask_layer.data.copy()
     changed[5, 2:8, 2:8] = 1
     session.mask_layer.data = changed
-    session.set_threshold(0.9)
+    session.masking.set_threshold(0.9)
     assert session.case.mask[5, 2:8, 2:8].all()
     assert session.mask_layer.data is session.case.mask
 
@@ -403,7 +395,7 @@ def test_a_mask_layer_of_another_size_is_put_back_and_what_it_held_is_kept(
     session.show_ct(chest.volume)
     run(session, qtbot)
     session.mask_layer.data = np.full((3, 4, 5), 7, dtype=np.uint8)
-    session.set_threshold(0.6)
+    session.masking.set_threshold(0.6)
     assert "another size" in str(heard.errors[0])
     assert session.mask_layer.data is session.case.mask
     assert (session.viewer.layers["lung mask of another size"].data == 7).all()
@@ -440,10 +432,10 @@ def test_a_tiff_without_spacing_opens_with_the_users_answer(session, heard, qtbo
     import tifffile
 
     tifffile.imwrite(tmp_path / "ct.tif", np.full((6, 40, 50), -1000, dtype=np.int16))
-    session.open(tmp_path / "ct.tif")
+    session.opening.open(tmp_path / "ct.tif")
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert isinstance(heard.errors[0], SpacingUnknownError)
-    session.open(tmp_path / "ct.tif", InputAnswers(spacing_mm=(5, 1, 1)))
+    session.opening.open(tmp_path / "ct.tif", InputAnswers(spacing_mm=(5, 1, 1)))
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
     assert session.case.volume.geometry.spacing_mm == (5, 1, 1)
 
@@ -472,7 +464,7 @@ def test_a_mask_made_elsewhere_is_shown_and_kept_where_the_network_has_not_been(
     session, qtbot, chest
 ) -> None:
     session.show_ct(chest.volume)
-    session.adopt_mask(chest.mask, name="truth.nii.gz")
+    session.adopting.adopt_mask(chest.mask, name="truth.nii.gz")
     assert np.array_equal(session.mask_layer.data > 0, chest.mask.axial > 0)
     run(session, qtbot, slices=(0, 4))
     assert np.array_equal(session.mask_layer.data[8:] > 0, chest.mask.axial[8:] > 0)

@@ -25,7 +25,7 @@ LUNG = [-1350, 150]  # centre -600, width 1500
 def shown(session: Session, chest) -> Session:
     """The small chest with its true lungs as the mask, slice 14 in view."""
     session.show_ct(chest.volume)
-    session.adopt_mask(
+    session.adopting.adopt_mask(
         Mask((chest.mask.array > 0).astype(np.uint8), chest.mask.geometry, source=chest.volume.source),
         name="truth",
     )

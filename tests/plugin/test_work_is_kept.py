@@ -14,7 +14,6 @@ import pytest
 
 from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.io.open_ct import open_ct
-from napari_resunet.plugin import launch
 from napari_resunet.settings import PredictSettings, ToolSettings
 
 PAINTER = Path(__file__).with_name("painter.py")
@@ -29,21 +28,6 @@ def ct(request: pytest.FixtureRequest, tmp_path: Path, chest) -> Path:
         return request.getfixturevalue("real_ct") / REAL
     write_ct_series(chest.volume, tmp_path / "ct")
     return tmp_path / "ct"
-
-
-@pytest.fixture
-def open_widget(make_napari_viewer, qtbot):
-    """Opens a viewer with the widget in it, and closes all of them."""
-    docks = []
-
-    def opens():
-        docks.append(launch.show_widget(make_napari_viewer()))
-        return docks[-1]
-
-    yield opens
-    for dock in docks:
-        dock.session.close()
-        qtbot.waitUntil(lambda dock=dock: dock.session.is_idle, timeout=60_000)
 
 
 def idle(qtbot, dock) -> None:
@@ -76,7 +60,7 @@ class Hand:
 def test_a_day_of_work_changes_no_painted_voxel(ct: Path, open_widget, qtbot) -> None:
     dock = open_widget()
     session = dock.session
-    session.open(ct)
+    session.opening.open(ct)
     idle(qtbot, dock)
     session.run(PredictSettings(device="cpu"))
     idle(qtbot, dock)

@@ -19,6 +19,7 @@ from napari_resunet.model.resunet import ResUNet
 from napari_resunet.phantom import Phantom, make_phantom
 from napari_resunet.settings import LearnSettings, TrainSettings
 from napari_resunet.training import replay
+from napari_resunet.training.comparison import FORGETTING, LearnProgress, keep, speaks_against
 from napari_resunet.training.corrected import (
     AUTOMATIC,
     EDITED,
@@ -30,16 +31,7 @@ from napari_resunet.training.corrected import (
     slices_to_validate,
 )
 from napari_resunet.training.dataset import Slices
-from napari_resunet.training.finetune import (
-    FORGETTING,
-    FineTuning,
-    LearnProgress,
-    Material,
-    gather,
-    keep,
-    refuse_parent,
-    speaks_against,
-)
+from napari_resunet.training.finetune import FineTuning, Material, gather, refuse_parent
 from napari_resunet.training.loop import new_card
 from napari_resunet.training.losses import dice_bce_loss, weighted_dice_bce_loss
 from napari_resunet.training.replay import with_replay

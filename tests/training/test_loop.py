@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import errno
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -255,6 +256,23 @@ def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:
     assert rate(52) == pytest.approx(0.01 / 2)
     assert rate(100) == pytest.approx(0, abs=1e-9)
     assert [rate(step) for step in range(4, 101)] == sorted((rate(s) for s in range(4, 101)), reverse=True)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 12, 24])
+def test_the_rate_of_a_training_of_few_steps_is_never_above_the_one_that_was_set(steps: int) -> None:
+    rate = Learner(CARD, dataclasses.replace(SETTINGS, steps=steps), CPU, slices=6).rate
+    assert rate(0) == SETTINGS.learning_rate
+    assert max(rate(step) for step in range(steps + 1)) <= SETTINGS.learning_rate
+
+
+@pytest.mark.parametrize("steps", [25, 26, 60, 1000])
+def test_a_training_of_25_steps_and_more_rises_by_equal_parts_and_then_follows_a_cosine(steps: int) -> None:
+    rate = Learner(CARD, dataclasses.replace(SETTINGS, steps=steps), CPU, slices=6).rate
+    rise = 0.04 * steps
+    for step in range(steps + 1):
+        falling = 0.01 * (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
+        expected = 0.01 * max(step, 1) / rise if step < rise else falling
+        assert rate(step) == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 def test_norms_and_biases_are_not_decayed() -> None:

@@ -66,7 +66,7 @@ class CorrectPanel(Container):
         session.events.case.connect(self._show_case)
         session.events.hand.connect(self._show_count)
         self.forget.changed.connect(self._forget)
-        self.bring_back.changed.connect(session.bring_back)
+        self.bring_back.changed.connect(session.hand.bring_back)
         self._choose(self.tool.value)
         self._show_count()
 
@@ -110,4 +110,4 @@ class CorrectPanel(Container):
 
     def _forget(self) -> None:
         if self._confirm("Forget all voxels set by hand? “Bring back” gives them back."):
-            self.session.forget_edits()
+            self.session.hand.forget_edits()

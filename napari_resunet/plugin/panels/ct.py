@@ -108,7 +108,7 @@ class CtPanel(Container):
         self.session.answer_hu(0)
 
     def _show_running(self, running: bool) -> None:
-        is_reading = running and self.session.is_reading
+        is_reading = running and self.session.opening.is_reading
         self.open_folder.enabled = self.open_file.enabled = self.place.enabled = not running
         for widget in (self.reading, self.bar, self.stop):
             widget.visible = is_reading

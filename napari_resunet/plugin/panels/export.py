@@ -60,13 +60,13 @@ class ExportPanel(Container):
         path = self._ask_output(f"{self._stem()}_lung_mask.nii.gz")
         if path is None:
             return
-        receipt = self.session.export(path, split=self.split.value, probability=self.probability.value)
+        receipt = self.session.saving.export(path, split=self.split.value, probability=self.probability.value)
         self.receipt.value = "" if receipt is None else str(receipt)
 
     def ask_and_save_case(self) -> bool:
         """Ask for a name and save the case; return whether it was saved."""
         path = None if self.session.case is None else self._ask_case(f"{self._stem()}.nru")
-        if path is None or not self.session.save_case(path):
+        if path is None or not self.session.saving.save_case(path):
             return False
         self.receipt.value = f"{path}: the case, with {self.session.case.voxels_edited:,} voxels set by hand"
         return True

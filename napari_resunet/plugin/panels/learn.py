@@ -205,11 +205,12 @@ class LearnPanel(Container):
 
     def _show_curves(self) -> None:
         learning = self.learning
-        self.legend.visible = bool(learning.lines or learning.losses)
-        if self.legend.visible and self.curves is None:
+        is_drawn = bool(learning.lines or learning.losses)
+        self.legend.visible = is_drawn
+        if is_drawn and self.curves is None:
             self._add_curves()
         if self.curves is not None:
-            self.curves.setVisible(self.legend.visible)
+            self.curves.setVisible(is_drawn)
             self.curves.show_losses(learning.losses)
             self.curves.show_lines(learning.lines)
 

@@ -33,20 +33,20 @@ class MaskPanel(Container):
         self._rest = QTimer(self.native)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
-        self._rest.timeout.connect(session.settle)
+        self._rest.timeout.connect(session.masking.settle)
         self._count = QTimer(self.native)
         self._count.setSingleShot(True)
         self._count.setInterval(_REST_MS)
         self._count.timeout.connect(self._show_figures)
         self.threshold.changed.connect(self._move)
-        self.clean.changed.connect(session.set_clean)
+        self.clean.changed.connect(session.masking.set_clean)
         session.events.mask.connect(self._count_soon)
         session.events.painted.connect(self._count_soon)
         session.events.case.connect(self._show_case)
         self._show_case()
 
     def _move(self, threshold: float) -> None:
-        self.session.set_threshold(threshold)
+        self.session.masking.set_threshold(threshold)
         self._rest.start()
 
     def _count_soon(self) -> None:

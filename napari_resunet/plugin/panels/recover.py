@@ -53,7 +53,7 @@ class RecoverPanel(Container):
 
     def _recover(self) -> None:
         self._at_work = self._offers[0]
-        self.session.recover(self._at_work)
+        self.session.opening.recover(self._at_work)
 
     def _note_recovered(self, found: Abandoned) -> None:
         """The journal of this window holds that work now."""

@@ -160,7 +160,7 @@ class SegmentPanel(Container):
             self.edits.value = KEEP_EDITS
 
     def _show_running(self, running: bool) -> None:
-        running = running and not self.session.is_reading  # which the section of the CT shows
+        running = running and not self.session.opening.is_reading  # which the section of the CT shows
         self.start.enabled = not running and self.session.case is not None
         self.stop.enabled = running
         self.bar.visible = running
