@@ -76,11 +76,14 @@ class LungSegmentation(QScrollArea):
         self._lay_out()
         self._watch_window()
         for opened in (self.session.events.reading, self.session.events.case):
-            opened.connect(warm_up)
+            opened.connect(self._warm_up)
         self.session.events.asks.connect(self._ask)
         self.session.events.failed.connect(self._show_error)
         QApplication.instance().aboutToQuit.connect(self.session.close)
         self.destroyed.connect(self.session.close)
+
+    def _warm_up(self) -> None:
+        warm_up(self.segment.settings)
 
     def event(self, event: QEvent) -> bool:
         # napari takes a widget out of its dock when that is closed, and keeps it alive

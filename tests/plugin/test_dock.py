@@ -13,12 +13,15 @@ from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFileDialog
 
 import napari_resunet as nru
+from napari_resunet.inference import ready
 from napari_resunet.io.dicom_series import write_ct_series
+from napari_resunet.model.device import choose_device
 from napari_resunet.plugin import launch, warm_up
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.plugin.layers import ct_layer_data
 from napari_resunet.plugin.panels.segment import IN_VIEW, OTHER_FILE, RANGE
 from napari_resunet.plugin.questions import VoxelQuestion
+from napari_resunet.settings import PredictSettings
 from napari_resunet.volume import Volume
 
 
@@ -267,12 +270,26 @@ def test_the_review_of_nothing_says_what_to_do(opened) -> None:
 def test_the_networks_code_comes_in_with_the_first_ct_and_not_with_the_widget(
     make_napari_viewer, chest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    imported, done = [], Event()
-    monkeypatch.setattr(warm_up, "import_module", lambda name: (imported.append(name), done.set()))
+    asked, done = [], Event()
+    monkeypatch.setattr(warm_up, "make_ready", lambda settings: (asked.append(settings), done.set()))
     monkeypatch.delitem(sys.modules, "napari_resunet.inference.predict", raising=False)
     dock = launch.show_widget(make_napari_viewer())
-    assert not imported
+    dock.segment.device.value = "cpu"
+    assert not asked
     dock.session.show_ct(chest.volume)
     assert done.wait(10)
-    assert imported[0] == "napari_resunet.inference.predict"
+    assert asked == [dock.segment.settings]
+    assert asked[0].device == "cpu"
     dock.session.close()
+
+
+def test_a_run_finds_the_model_loaded_that_was_made_ready() -> None:
+    ready._from_file.cache_clear()
+    warm_up.make_ready(PredictSettings(device="cpu"))
+    before = ready._from_file.cache_info()
+    ready.ready_network("lung-ct", choose_device("cpu"))
+    assert ready._from_file.cache_info().hits == before.hits + 1
+
+
+def test_a_model_that_cannot_be_made_ready_is_left_to_the_run(tmp_path: Path) -> None:
+    warm_up.make_ready(PredictSettings(model=str(tmp_path / "none.safetensors"), device="cpu"))
