@@ -39,7 +39,7 @@ For research use only; not a medical device.
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib import metadata  # slow to import, and seldom asked for
+
         return metadata.version("napari-resunet")
     if name in _HOMES:
         return getattr(import_module(f"napari_resunet.{_HOMES[name]}"), name)

@@ -9,7 +9,8 @@ from qtpy.QtWidgets import QSizePolicy
 
 def text(value: str = "", *, tooltip: str = "", visible: bool = True) -> Label:
     """Return a label that wraps."""
-    label = Label(value=value, tooltip=tooltip, visible=visible)
+    # nothing said is not True: that would show it at once, in a window of its own
+    label = Label(value=value, tooltip=tooltip, visible=None if visible else False)
     label.native.setWordWrap(True)
     label.native.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
     label.native.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
