@@ -15,11 +15,17 @@ import torch
 
 from napari_resunet.errors import CheckpointError
 from napari_resunet.io.atomic import replacing
+from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.settings import TrainSettings
 from napari_resunet.training.cases import Case
 
 FILE_NAME = "run.json"
-_OF_THE_DATA = ("training", "validation", "corrections")
+_KEPT = {  # what may not change while a training goes on
+    "settings": "settings",
+    "training": "training files",
+    "validation": "validation files",
+    "corrections": "corrections files",
+}
 
 
 def record_provenance(
@@ -49,7 +55,7 @@ def record_provenance(
     Raises
     ------
     CheckpointError
-        If the folder holds a training that was begun with other data.
+        If the folder holds a training that was begun with other settings or data.
     OutputError
         If it cannot be written.
     """
@@ -63,25 +69,25 @@ def record_provenance(
         "validation": _checksums(validation),
         "corrections": {"file": corrections.name, "sha256": _sha256(corrections)} if corrections else None,
     }
-    _refuse_other_data(folder, made_from)
+    _refuse_another_training(folder, made_from)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / FILE_NAME) as temporary:
         temporary.write_text(json.dumps(made_from, indent=1))
     return made_from
 
 
-def _refuse_other_data(folder: Path, made_from: dict[str, Any]) -> None:
+def _refuse_another_training(folder: Path, made_from: dict[str, Any]) -> None:
     path = folder / FILE_NAME
     if not (path.exists() and (folder / "state.pt").exists()):
         return
     try:
         before = json.loads(path.read_text())
-        differs = [name for name in _OF_THE_DATA if before[name] != made_from[name]]
+        differs = [words for name, words in _KEPT.items() if before[name] != made_from[name]]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read; delete {folder} to begin anew") from error
     if differs:
         raise CheckpointError(
-            f"{folder} holds a training begun with other {' and '.join(differs)} files; "
+            f"{folder} holds a training begun with other {' and '.join(differs)}; "
             "give those again, another output, or delete it"
         )
 
@@ -96,10 +102,9 @@ def _checksums(cases: Sequence[Case]) -> dict[str, dict[str, str | None]]:
 def _sha256(path: Path) -> str:
     """Return that of a file, or of those of all files of a folder, in the order of their names."""
     if path.is_dir():
-        digests = [_sha256(file) for file in sorted(path.rglob("*")) if file.is_file()]
+        digests = [sha256_of(file) for file in sorted(path.rglob("*")) if file.is_file()]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _git_revision() -> str | None:

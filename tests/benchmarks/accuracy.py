@@ -33,6 +33,7 @@ from napari_resunet.imaging.classical import classical_lungs
 from napari_resunet.imaging.components import clean, label_pieces
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.files import read_volume
+from napari_resunet.model.card import find_model
 from napari_resunet.model.checkpoint import load_model, save_model
 from napari_resunet.training.cases import Case, find_cases
 from napari_resunet.training.corrections import Correction, read_corrections
@@ -118,7 +119,7 @@ def main() -> None:
     print_tables(rows)
     if wanted.into_card:
         for model in wanted.models:
-            write_into_card(Path(model), [row for row in rows if row["model"] == Path(model).stem])
+            write_into_card(find_model(model), [row for row in rows if row["model"] == Path(model).stem])
     if wanted.out:
         wanted.out.mkdir(parents=True, exist_ok=True)
         (wanted.out / "accuracy.json").write_text(json.dumps(rows, indent=1))

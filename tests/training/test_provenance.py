@@ -74,6 +74,15 @@ def test_a_training_is_not_taken_up_with_other_files(
         record(files, run)
 
 
+def test_a_training_that_is_refused_for_its_settings_keeps_its_record(files: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    record(files, run)
+    (run / "state.pt").touch()
+    with pytest.raises(CheckpointError, match="begun with other settings; give those again"):
+        record(files, run, settings=TrainSettings(seed=4))
+    assert json.loads((run / FILE_NAME).read_text())["settings"]["seed"] == 3
+
+
 def test_without_a_state_there_is_nothing_to_be_taken_up(files: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     record(files, run)
