@@ -19,10 +19,20 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from napari_resunet import cli_cohort, cli_learn
+from napari_resunet.cli_ct import (
+    FrameOption,
+    GapsOption,
+    OffsetOption,
+    OrientationOption,
+    SeriesOption,
+    Source,
+    SpacingOption,
+    answers_of,
+)
 from napari_resunet.cli_options import DeviceName, DeviceOption
 from napari_resunet.cli_options import option as _option
 from napari_resunet.cli_options import settings_of as _settings
-from napari_resunet.errors import CtMissingError, GeometryError, InputError, OutputError, ResUNetError
+from napari_resunet.errors import CtMissingError, InputError, OutputError, ResUNetError
 from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings, explain
 
 T = TypeVar("T")
@@ -84,30 +94,6 @@ def _show_progress(label: str) -> Callable[[Sequence[T]], Iterable[T]]:
     return lambda steps: track(steps, description=label, console=console, disable=not console.is_terminal)
 
 
-def _spacing(text: str | None) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        z, y, x = (float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"--spacing needs three numbers in mm such as 2.5,0.7,0.7 (z,y,x); got {text}"
-        ) from None
-    return z, y, x
-
-
-def _orientation(text: str | None) -> str | None:
-    """Return the letters in capitals; what is none of the 48 orientations is a wrong argument."""
-    from napari_resunet.geometry import Geometry
-
-    if text is None:
-        return None
-    try:
-        return Geometry.from_spacing((1, 1, 1), (1, 1, 1), text or " ").axis_codes
-    except GeometryError as error:
-        raise typer.BadParameter(f"--orientation: {error}") from None
-
-
 def _window(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
@@ -138,46 +124,6 @@ class PresetName(StrEnum):
     paper = "paper"
     identity = "identity"
     plain = "plain"
-
-
-Source = Annotated[
-    Path,
-    typer.Argument(
-        metavar="INPUT",
-        help="A CT: DICOM folder or file, NIfTI, TIFF, MetaImage, NRRD; a slice as PNG.",
-    ),
-]
-SpacingOption = Annotated[
-    str | None, typer.Option(metavar="Z,Y,X", help="Voxel size in mm, for a file that does not say.")
-]
-SeriesOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="UID",
-        help="Which DICOM series: its SeriesInstanceUID or the end of it, #2 for its second stack.",
-    ),
-]
-GapsOption = Annotated[
-    bool,
-    typer.Option("--accept-gaps", help="Read a DICOM series although slices are missing or unevenly spaced."),
-]
-OffsetOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="HU", help="Added to every value so that it is HU (such as -1024); 0 says that they are HU."
-    ),
-]
-FrameOption = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=0, help="Which volume of a file that holds several; the first is 0."),
-]
-OrientationOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SPL",
-        help="Where slices, rows and columns run towards, for a file that does not say: S or I, A or P, L or R.",
-    ),
-]
 
 
 @app.command()
@@ -224,9 +170,7 @@ def segment(
         mask_settings=_settings(
             MaskSettings, threshold=threshold, clean=clean, split=split, swap_sides=swap_sides
         ),
-        answers=InputAnswers(
-            _spacing(spacing), series, hu_offset, accept_gaps, frame, _orientation(orientation)
-        ),
+        answers=answers_of(spacing, series, hu_offset, accept_gaps, frame, orientation),
         slices=_slices(slices),
         probability=probability,
         picture=picture,
@@ -338,9 +282,7 @@ def measure(
     from napari_resunet import workflows
     from napari_resunet.io import table as tables
 
-    answers = InputAnswers(
-        _spacing(spacing), series, hu_offset, accept_gaps, frame, _orientation(orientation)
-    )
+    answers = answers_of(spacing, series, hu_offset, accept_gaps, frame, orientation)
     figures = workflows.measure_files(
         source, mask, table, answers=answers, read_track=_show_progress("reading")
     )
@@ -368,14 +310,7 @@ def info(
     """Tell what this machine computes with, or what a CT, a mask, a case file or a model holds."""
     from napari_resunet import facts
 
-    answers = InputAnswers(
-        _spacing(spacing),
-        series,
-        hu_offset,
-        accept_gaps=accept_gaps,
-        frame=frame,
-        orientation=_orientation(orientation),
-    )
+    answers = answers_of(spacing, series, hu_offset, accept_gaps, frame, orientation)
     told = facts.tell(subject, answers)
     if as_json:
         print(json.dumps(told, indent=2))
@@ -543,9 +478,7 @@ def view(
     from napari_resunet.cohort.manifest import case_ids
     from napari_resunet.io.case_file import is_case_file
 
-    answers = InputAnswers(
-        _spacing(spacing), series, hu_offset, accept_gaps, frame, _orientation(orientation)
-    )
+    answers = answers_of(spacing, series, hu_offset, accept_gaps, frame, orientation)
     holds_cases, of_one_ct = bool(case_ids(source)), mask or ct or answers != InputAnswers()
     if (holds_cases and of_one_ct) or (not holds_cases and (next_case or case)) or (next_case and case):
         raise typer.BadParameter("--next or --case, and nothing else, go with the folder of a cohort")

@@ -25,7 +25,7 @@ LEVELS = [
     {"editing", "inference", "preflight", "training"},
     {"case", "facts", "saved_case"},
     {"lessons", "workflows"},
-    {"cli_options", "cohort"},
+    {"cli_options", "cli_ct", "cohort"},
     {"cli_cohort", "cli_learn"},
     {"cli", "plugin"},
     {"__main__"},
@@ -60,7 +60,7 @@ HOMES = {
     "magicgui": {"plugin"},
     "superqt": {"plugin"},
     "vispy": {"plugin"},
-    "typer": {"cli", "cli_cohort", "cli_learn", "cli_options"},
+    "typer": {"cli", "cli_cohort", "cli_ct", "cli_learn", "cli_options"},
     "rich": {"cli", "cli_cohort", "cli_learn"},
 }
 NOWHERE = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
