@@ -182,7 +182,7 @@ class TrainSettings:
     """How a network is trained."""
 
     preset: str = _choice(
-        "paper",
+        "identity",
         "Preset",
         "How the residual units are built: paper (50 encoder convolutions), identity (37) or plain (33).",
         options=("paper", "identity", "plain"),
@@ -194,7 +194,7 @@ class TrainSettings:
         128, "Grid", "Side in pixels of the training images; a multiple of 16.", low=32, high=512
     )
     fine: float = _choice(
-        0.4,
+        0.0,
         "Fine share",
         "Share of the steps at twice the grid, with a quarter of the batch, so that the model serves both.",
         low=0.0,
