@@ -44,6 +44,7 @@ app = typer.Typer(
     name="napari-resunet",
     help="Lung segmentation in CT with a deep Residual U-Net. For research use only; not a medical device.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -159,7 +160,10 @@ def segment(
     frame: FrameOption = None,
     orientation: OrientationOption = None,
 ) -> None:
-    """Find the lungs in a CT and write their mask, with a sidecar that tells how it was made."""
+    """Find the lungs in a CT and write their mask.
+
+    A sidecar beside it tells how it was made.
+    """
     from napari_resunet import workflows
 
     is_new = not output.exists()
@@ -199,7 +203,10 @@ def export(
     split: Annotated[bool | None, _option(MaskSettings, "split", "--split/--no-split")] = None,
     probability: Annotated[Path | None, typer.Option(help="Write the probability map here as well.")] = None,
 ) -> None:
-    """Write the mask of a case file, corrections included, as the window would; the CT is not needed."""
+    """Write the mask of a saved case, corrections included.
+
+    It is the mask that the window would write; the CT is not needed.
+    """
     from napari_resunet import workflows
 
     is_new = not output.exists()
@@ -225,7 +232,10 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Do the main job on a made-up chest: DICOM in, lungs found, NIfTI, TIFF and a picture out."""
+    """Do the main job on a made-up chest.
+
+    DICOM in, lungs found, NIfTI, TIFF and a picture out.
+    """
     from napari_resunet import workflows
 
     result = workflows.demo(
@@ -249,7 +259,10 @@ def evaluate(
     table: Annotated[Path | None, typer.Option("--csv", help="Add the result to this table.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare a mask with a reference on the same grid: Dice, IoU, surface distances in mm, volumes in ml."""
+    """Compare a mask with a reference on the same grid.
+
+    Dice, IoU, surface distances in mm, volumes in ml.
+    """
     from napari_resunet import workflows
     from napari_resunet.io import table as tables
 
@@ -278,7 +291,10 @@ def measure(
     frame: FrameOption = None,
     orientation: OrientationOption = None,
 ) -> None:
-    """Measure the lungs: ml, mean and 15th percentile of HU, share of emphysema-like voxels, right, left and both."""
+    """Measure the lungs: volume, HU, emphysema-like voxels.
+
+    ml, mean and 15th percentile of HU, share of emphysema-like voxels, right, left and both.
+    """
     from napari_resunet import workflows
     from napari_resunet.io import table as tables
 
@@ -307,7 +323,7 @@ def info(
     frame: FrameOption = None,
     orientation: OrientationOption = None,
 ) -> None:
-    """Tell what this machine computes with, or what a CT, a mask, a case file or a model holds."""
+    """Tell of this machine, or of a CT, mask, case or model."""
     from napari_resunet import facts
 
     answers = answers_of(spacing, series, hu_offset, accept_gaps, frame, orientation)
@@ -363,7 +379,7 @@ def train(
     validate_every: Annotated[int, _option(TrainSettings, "validate_every")] = TrainSettings.validate_every,
     seed: Annotated[int, _option(TrainSettings, "seed")] = TrainSettings.seed,
 ) -> None:
-    """Train a network; the same command goes on where a training was cut off."""
+    """Train a network, or go on where a training was cut off."""
     from napari_resunet import workflows
 
     settings = _settings(
@@ -426,7 +442,10 @@ def convert(
     training_data: Annotated[str | None, typer.Option(help="What it has seen; or unknown.")] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights; or unknown.")] = None,
 ) -> None:
-    """Make a model of weights of the same network that were trained elsewhere; code in the file is never run."""
+    """Make a model of weights that were trained elsewhere.
+
+    They must be of the same network; code in the file is never run.
+    """
     from napari_resunet import workflows
 
     options = {
@@ -474,7 +493,7 @@ def view(
     frame: FrameOption = None,
     orientation: OrientationOption = None,
 ) -> None:
-    """Open napari with the CT, the mask and the widget; go on with a saved case; or review the cases of a cohort."""
+    """Open a CT, a saved case or the cases of a cohort in napari."""
     from napari_resunet.cohort.manifest import case_ids
     from napari_resunet.io.case_file import is_case_file
 

@@ -93,7 +93,9 @@ def cohort(
         ),
     ] = False,
 ) -> None:
-    """Segment many CTs: what is done stays done, what fails is told, and the same command goes on.
+    """Segment many CTs, or go on with them.
+
+    What is done stays done, and what fails is told.
 
     Exit codes: 0 all cases are done; 1 some are asked, refused or failed, or still wait after --prepare; 2, 3, 4 and
     130 as everywhere.
@@ -136,7 +138,10 @@ def cohort_case(
         list[str], typer.Argument(metavar="ID...", help="Cases of it, such as lines of waiting.txt.")
     ],
 ) -> None:
-    """Run cases of a cohort one after the other, as SLURM or Snakemake do; exit code 1 if one is not done then."""
+    """Run cases of a cohort, as SLURM or Snakemake do.
+
+    One after the other; exit code 1 if one is not done then.
+    """
     from napari_resunet.cohort.manifest import Status
     from napari_resunet.cohort.recipe import read_recipe
     from napari_resunet.cohort.run import BusyError, run_case
@@ -160,7 +165,7 @@ def cohort_case(
 def template(
     name: Annotated[TemplateName, typer.Argument(metavar="slurm|snakemake|container")],
 ) -> None:
-    """Print a script to start from: for SLURM, for Snakemake, or to build a container."""
+    """Print a script for SLURM, Snakemake or a container."""
     folder = resources.files("napari_resunet") / "cohort" / "templates"
     print((folder / _TEMPLATES[name.value]).read_text(encoding="utf-8"), end="")
 

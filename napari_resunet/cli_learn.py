@@ -54,7 +54,9 @@ def learn(
         bool, typer.Option("--keep-anyway", help="Write the model although it is no better than its parent.")
     ] = False,
 ) -> None:
-    """Let a model learn from corrected cases; it is written only if it is better than before.
+    """Let a model learn from corrected cases.
+
+    It is written only if it is better than before.
 
     The same command goes on where it was stopped. Exit codes: 0 the model is written; 1 it is no better, and is kept
     in OUTPUT.run only; 2, 3, 4 and 130 as everywhere.

@@ -453,12 +453,19 @@ def test_version_and_help_answer_without_torch_or_napari() -> None:
         code = (
             "import sys; from napari_resunet import cli; "
             f"code = cli.run([{option!r}], open_window=None); "
-            "heavy = [m for m in ('torch', 'napari', 'qtpy', 'numpy') if m in sys.modules]; "
+            "heavy = [m for m in ('torch', 'napari', 'qtpy', 'numpy', 'rich') if m in sys.modules]; "
             "assert not heavy, heavy; sys.exit(code)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout
+
+
+def test_the_list_of_commands_tells_of_each_in_whole_words(command, capsys) -> None:
+    assert command("--help") == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert len(listed) >= 13
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
 def test_python_m_runs_the_same_command_line() -> None:
