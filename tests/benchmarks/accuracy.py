@@ -17,10 +17,10 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
@@ -42,6 +42,8 @@ from napari_resunet.volume import Mask, Volume
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+T = TypeVar("T")
 
 CLASSICAL = "classical"
 FALSE_POSITIVE_MM2 = 100.0  # on a slice without lung: 1 ml if the slice is 1 cm thick
@@ -98,6 +100,13 @@ def found_by(model: str, volume: Volume, grid: int) -> np.ndarray:
     return nru.predict(volume, model=model, grid=grid).axial >= 128
 
 
+def timed(work: Callable[..., T], *arguments: Any) -> tuple[T, float]:
+    """Return what a function returns, and the seconds it took."""
+    began = time.monotonic()
+    result = work(*arguments)
+    return result, time.monotonic() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -126,9 +135,7 @@ def main() -> None:
 
 
 def _rows(labelled: Labelled, model: str, grid: int, pictures: Path | None) -> Iterator[dict[str, Any]]:
-    began = time.monotonic()
-    raw = found_by(model, labelled.volume, grid)
-    seconds = time.monotonic() - began
+    raw, seconds = timed(found_by, model, labelled.volume, grid)
     for cleaned in (False, True):
         found = clean(raw) if cleaned else raw
         about = {"case": labelled.case.name, "model": Path(model).stem, "grid": grid, "cleaned": cleaned}

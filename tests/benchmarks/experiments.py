@@ -12,6 +12,7 @@ case that are left when every fourth is taken, changed as `perturbations.py` say
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import time
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from scoring import dice, predictor
 
+from napari_resunet.model.card import ModelCard
 from napari_resunet.model.device import choose_device
 from napari_resunet.settings import TrainSettings
 from napari_resunet.training import cases, dataset, loop
@@ -33,6 +35,7 @@ from napari_resunet.training.augment import INGREDIENTS
 from napari_resunet.training.corrections import read_corrections
 
 OLD = "effusion, contrast, gas, table, field of view, coarse"
+TWICE = (6, 8, 12, 6)  # units in each level; 3, 4, 6, 3 otherwise
 SMALL = {"width": 16, "validate_every": 500}
 
 EXPERIMENTS: dict[str, dict[str, object]] = {
@@ -45,6 +48,8 @@ EXPERIMENTS: dict[str, dict[str, object]] = {
     "mixed grids": {"fine": 0.4},
     "mixed grids, fewer kinds": {"fine": 0.4, "without": OLD},
     "hard 1": {"hard": 1.0},
+    "identity, twice as deep": {"units": TWICE},
+    "plain, twice as deep": {"preset": "plain", "units": TWICE},
 }
 SCORES = ("dice 128", "worst 128", "false positive 128", "dice 256", "worst 256", "false positive 256")
 
@@ -97,7 +102,9 @@ def run(
     slices, validation = _loaded(training, validation_cases, corrections, out)
     for seed in seeds:
         for name in names:
-            settings = TrainSettings(**{**SMALL, **EXPERIMENTS[name], "seed": seed, "steps": steps})
+            choices = {**SMALL, **EXPERIMENTS[name], "seed": seed, "steps": steps}
+            units = choices.pop("units", None)
+            settings = TrainSettings(**choices)
             model_path = out / f"{name.replace(' ', '-')}-{steps}-{seed}.safetensors"
             result = model_path.with_suffix(".json")
             if result.exists():
@@ -106,7 +113,7 @@ def run(
             curve = loop.train(
                 slices,
                 validation,
-                card=loop.new_card(settings, name=model_path.stem),
+                card=_card(settings, model_path.stem, units),
                 settings=settings,
                 device=device,
                 model_path=model_path,
@@ -120,6 +127,14 @@ def run(
                 **{key: round(value, 5) for key, value in score(model_path, validation).items()},
             }
             result.write_text(json.dumps(row, indent=1))
+
+
+def _card(settings: TrainSettings, name: str, units: tuple[int, ...] | None) -> ModelCard:
+    card = loop.new_card(settings, name=name)
+    if units is None:
+        return card
+    network = dataclasses.replace(card.network, units=units)
+    return dataclasses.replace(card, preset="custom", network=network)
 
 
 def _loaded(
