@@ -243,7 +243,9 @@ def train_model(
     read_track: Track = silent,
     train_track: Track = silent,
 ) -> Any:
-    """Train a network on a folder of CT and masks; see `napari_resunet.training.loop.train`.
+    """Train a network on a folder of CT and masks, and calibrate its probabilities on the validation cases.
+
+    See `napari_resunet.training.loop.train` and `napari_resunet.training.calibration`.
 
     Parameters
     ----------
@@ -266,6 +268,7 @@ def train_model(
     """
     from napari_resunet.model.device import choose_device
     from napari_resunet.training import cases, dataset, loop
+    from napari_resunet.training.calibration import temper
     from napari_resunet.training.corrections import not_there, read_corrections
     from napari_resunet.training.provenance import record_provenance
 
@@ -287,17 +290,21 @@ def train_model(
     )
     card = loop.new_card(settings, **{"name": model_path.stem, **(texts or {})})
     card = replace(card, recipe={"corrections": made_from["corrections"]})
-    return loop.train(
-        dataset.load_slices(
-            training, settings.grid * (2 if settings.fine else 1), read_track, corrections=mending
-        ),
-        list(dataset.load_cases(validation, mending, read_track)),
+    slices = dataset.load_slices(
+        training, settings.grid * (2 if settings.fine else 1), read_track, corrections=mending
+    )
+    others = list(dataset.load_cases(validation, mending, read_track))
+    curve = loop.train(
+        slices,
+        others,
         card=card,
         settings=settings,
         device=chosen,
         model_path=model_path,
         track=train_track,
     )
+    temper(model_path, others, chosen)
+    return curve
 
 
 def convert_weights(foreign: Path, output: Path, told: Mapping[str, Any]) -> ModelCard:

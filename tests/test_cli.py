@@ -443,6 +443,7 @@ def test_train_makes_a_model_that_segments(command, chest, tmp_path: Path, capsy
     assert (card.name, card.training_data, card.grid) == ("tiny", "a made-up chest", 32)
     assert (card.recipe["width"], card.recipe["fine"], card.recipe["without"]) == (4, 0.5, "gas,noise")
     assert card.recipe["corrections"]["file"] == "mending.csv"
+    assert 0.5 <= card.recipe["temperature"] <= 2.5
     mending.write_text("case,slices,action,where,why\np1,3,leave out,,it is blurred\n")
     assert command("train", data, "-o", model, "--card", tmp_path / "card.json", *settings) == 3
     assert "other corrections files" in capsys.readouterr().err

@@ -3,7 +3,7 @@
     python tests/benchmarks/choices.py DATA [--models lung-ct FILE ...] [--grids 128 256] [--corrections CSV]
         [--out FOLDER]
 
-DATA holds `train` and `val`; only `val` is read. Of each model and grid the table has the mean Dice over the
+DATA holds `train` and `val`; choices are made on `val`. Of each model and grid the table has the mean Dice over the
 validation cases that hold lung: as it is, mirrored and averaged, smoothed over neighbouring slices, each at several
 thresholds, cleaned up or not; and the share of slices without lung on which more than 0.1 % is called lung.
 
@@ -28,14 +28,13 @@ from scoring import Predict, dice, predictor
 
 from napari_resunet.imaging.components import clean
 from napari_resunet.training import cases, dataset
+from napari_resunet.training.calibration import best_temperature, logits_of, unsure_voxels
 from napari_resunet.training.corrections import read_corrections
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
-TEMPERATURES = np.round(np.arange(0.5, 2.55, 0.05), 2)
-_UNSURE = (0.02, 0.98)
 
 
 def _mirrored(predict: Predict, case: dataset.LabelledCase) -> np.ndarray:
@@ -57,19 +56,14 @@ class Unsure:
     """Voxels of all cases that are neither surely lung nor surely not."""
 
     def __init__(self) -> None:
-        self.probabilities: list[np.ndarray] = []
-        self.lungs: list[np.ndarray] = []
+        self.parts: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, probabilities: np.ndarray, lungs: np.ndarray) -> None:
-        chosen = (probabilities > _UNSURE[0]) & (probabilities < _UNSURE[1])
-        self.probabilities.append(probabilities[chosen])
-        self.lungs.append(lungs[chosen])
+        self.parts.append(unsure_voxels(probabilities, lungs))
 
     def figures(self, picture: Path | None) -> dict[str, float]:
-        p, lung = np.concatenate(self.probabilities), np.concatenate(self.lungs)
-        logits = special.logit(p.astype(np.float64))
-        likelihoods = [float(np.mean(self._log_loss(logits / t, lung))) for t in TEMPERATURES]
-        best = float(TEMPERATURES[int(np.argmin(likelihoods))])
+        p, lung = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        best = best_temperature(p, lung)
         curve = self._curve(p, lung)
         if picture:
             draw(curve, picture)
@@ -79,18 +73,24 @@ class Unsure:
             "mean probability": float(p.mean()),
             "ece": ece(curve),
             "temperature": best,
-            "ece at that temperature": ece(self._curve(special.expit(logits / best), lung)),
+            "ece at that temperature": ece(self._curve(special.expit(logits_of(p) / best), lung)),
         }
-
-    @staticmethod
-    def _log_loss(logits: np.ndarray, lung: np.ndarray) -> np.ndarray:
-        return np.logaddexp(0, logits) - logits * lung
 
     @staticmethod
     def _curve(p: np.ndarray, lung: np.ndarray) -> list[tuple[float, float, int]]:
         bins = np.minimum((p * 10).astype(int), 9)
         parts = [bins == i for i in range(10)]
         return [(float(p[b].mean()), float(lung[b].mean()), int(b.sum())) for b in parts if b.any()]
+
+
+def calibration(
+    predict: Predict, loaded: Sequence[dataset.LabelledCase], picture: Path | None
+) -> dict[str, float]:
+    """Return how well the probabilities are calibrated on other cases, as they are."""
+    unsure = Unsure()
+    for case in loaded:
+        unsure.add(predict(case.slices, case.box).astype(np.float32) / 255, case.lungs > 0)
+    return unsure.figures(picture)
 
 
 def ece(curve: Sequence[tuple[float, float, int]]) -> float:
@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["lung-ct"])
     parser.add_argument("--grids", nargs="+", type=int, default=[128, 256])
     parser.add_argument("--corrections", type=Path, help="a CSV that mends masks")
+    parser.add_argument("--held-out", type=Path, help="cases on which calibration is looked at, too")
     parser.add_argument("--out", type=Path)
     wanted = parser.parse_args()
     mending = read_corrections(wanted.corrections) if wanted.corrections else []
@@ -134,6 +135,10 @@ def main() -> None:
                 }
             )
             print_result(results[-1])
+            if wanted.held_out:
+                others = list(dataset.load_cases(cases.find_cases(wanted.held_out)))
+                held_out = calibration(predictor(model, grid), others, None)
+                Console(width=180).print("held out:", held_out)
     if wanted.out:
         wanted.out.mkdir(parents=True, exist_ok=True)
         (wanted.out / "choices.json").write_text(json.dumps(results, indent=1))
