@@ -94,7 +94,7 @@ def _probabilities(
         slice_probabilities(network, card, part, crop=case.box, grid=card.grid, device=device)
         for part in parts
     ]
-    return np.concatenate(found) / np.float32(255)
+    return np.divide(np.concatenate(found), 255, dtype=np.float32)
 
 
 @torch.no_grad()
