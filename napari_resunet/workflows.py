@@ -256,7 +256,7 @@ def train_model(
     settings : TrainSettings
         The recipe.
     texts : mapping, optional
-        What the model card says in words: name, version, training_data, definition, licence.
+        What the model card says in words: name, version, training_data, definition, known_failures, licence.
     corrections : Path, optional
         A CSV that mends masks, as `napari_resunet.training.corrections` describes it; cases that are not in the
         data are logged.
@@ -357,7 +357,7 @@ def read_texts(path: Path) -> dict[str, Any]:
     InputError
         If it is not a JSON object of known fields.
     """
-    known = {"name", "version", "training_data", "definition", "licence"}
+    known = {"name", "version", "training_data", "definition", "known_failures", "licence"}
     texts = read_object(path)
     if set(texts) - known:
         raise InputError(f"{path} must be a JSON object with some of: {', '.join(sorted(known))}")

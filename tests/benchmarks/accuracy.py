@@ -17,7 +17,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +39,7 @@ from napari_resunet.training.cases import Case, find_cases
 from napari_resunet.training.corrections import Correction, read_corrections
 from napari_resunet.training.dataset import load_case
 from napari_resunet.volume import Mask, Volume
+from napari_resunet.workflows import read_texts
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--corrections", type=Path, help="a CSV that mends masks")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--into-card", action="store_true", help="write the figures into the models' cards")
+    parser.add_argument("--words", type=Path, help="JSON with words that go into the cards with the figures")
     wanted = parser.parse_args()
     corrections = read_corrections(wanted.corrections) if wanted.corrections else []
     rows: list[dict[str, Any]] = []
@@ -128,7 +130,8 @@ def main() -> None:
     print_tables(rows)
     if wanted.into_card:
         for model in wanted.models:
-            write_into_card(find_model(model), [row for row in rows if row["model"] == Path(model).stem])
+            measured = [row for row in rows if row["model"] == Path(model).stem]
+            write_into_card(find_model(model), measured, read_texts(wanted.words) if wanted.words else {})
     if wanted.out:
         wanted.out.mkdir(parents=True, exist_ok=True)
         (wanted.out / "accuracy.json").write_text(json.dumps(rows, indent=1))
@@ -161,15 +164,17 @@ def draw(labelled: Labelled, found: np.ndarray, scores: dict[str, Any], path: Pa
     plt.close(figure)
 
 
-def write_into_card(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write what was found, cleaned up, into the card of a model; its weights stay as they are."""
+def write_into_card(path: Path, rows: Sequence[dict[str, Any]], words: Mapping[str, Any]) -> None:
+    """Write what was found, cleaned up, and some words into the card of a model; its weights stay as they are."""
     model = load_model(path)
     figures = {name: value for name, value in model.card.figures.items() if not name.startswith(_IN_CARD)}
     for grid in sorted({row["grid"] for row in rows}):
         group = [row for row in rows if row["grid"] == grid and row["cleaned"]]
         figures[f"{_IN_CARD}, native grid, grid {grid}, threshold 0.5, cleaned up"] = _figures(group)
     with replacing(path) as temporary:
-        save_model(model.network, dataclasses.replace(model.card, figures=figures), temporary, half=True)
+        save_model(
+            model.network, dataclasses.replace(model.card, figures=figures, **words), temporary, half=True
+        )
 
 
 def _figures(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
