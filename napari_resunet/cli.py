@@ -365,7 +365,7 @@ def train(
         Path | None, typer.Option(help="A CSV that mends masks; see training/corrections.py.")
     ] = None,
     device: DeviceOption = DeviceName.auto,
-    preset: Annotated[PresetName, _option(TrainSettings, "preset")] = PresetName.identity,
+    preset: Annotated[PresetName, _option(TrainSettings, "preset")] = PresetName.paper,
     width: Annotated[int, _option(TrainSettings, "width")] = TrainSettings.width,
     grid: Annotated[int, _option(TrainSettings, "grid")] = TrainSettings.grid,
     fine: Annotated[float, _option(TrainSettings, "fine")] = TrainSettings.fine,

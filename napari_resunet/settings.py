@@ -182,7 +182,7 @@ class TrainSettings:
     """How a network is trained."""
 
     preset: str = _choice(
-        "identity",
+        "paper",
         "Preset",
         "How the residual units are built: paper (50 encoder convolutions), identity (37) or plain (33).",
         options=("paper", "identity", "plain"),

@@ -31,7 +31,7 @@ def test_the_defaults_are_those_of_the_published_network() -> None:
     assert PredictSettings() == PredictSettings(model="lung-ct", device="auto", grid=128)
     assert MaskSettings() == MaskSettings(threshold=0.5, clean=True, split=False)
     assert TrainSettings().grid == 128
-    assert TrainSettings().preset == "identity"
+    assert TrainSettings().preset == "paper"
 
 
 @pytest.mark.parametrize(("settings", "name"), CHOICES)

@@ -39,8 +39,8 @@ TWICE = (6, 8, 12, 6)  # units in each level; 3, 4, 6, 3 otherwise
 SMALL = {"width": 16, "validate_every": 500}
 
 EXPERIMENTS: dict[str, dict[str, object]] = {
-    "identity": {},
-    "paper": {"preset": "paper"},
+    "paper": {},
+    "identity": {"preset": "identity"},
     "plain": {"preset": "plain"},
     "position only": {"without": ", ".join(INGREDIENTS)},
     "fewer kinds": {"without": OLD},
@@ -48,7 +48,7 @@ EXPERIMENTS: dict[str, dict[str, object]] = {
     "mixed grids": {"fine": 0.4},
     "mixed grids, fewer kinds": {"fine": 0.4, "without": OLD},
     "hard 1": {"hard": 1.0},
-    "identity, twice as deep": {"units": TWICE},
+    "identity, twice as deep": {"preset": "identity", "units": TWICE},
     "plain, twice as deep": {"preset": "plain", "units": TWICE},
 }
 SCORES = ("dice 128", "worst 128", "false positive 128", "dice 256", "worst 256", "false positive 256")
