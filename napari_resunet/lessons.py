@@ -110,7 +110,7 @@ def corrected_case(name: str, record: CaseRecord, volume: Volume) -> CorrectedCa
     """Return a case as a model learns from it.
 
     Slices that were ticked and are unchanged since are trusted most, then those a hand has edited, then those that
-    the network has made; flagged ones, and those that nobody has touched, are not used.
+    the network has made; flagged ones, and those that neither hand nor network has touched, are not used.
 
     Raises
     ------

@@ -1,0 +1,116 @@
+"""What the pages in docs/ say is so: their commands, their Python, their links and the words of the window."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from napari_resunet import cli, workflows
+from napari_resunet.phantom import Phantom
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+WINDOW_PAGES = ("one-ct", "correction-and-review", "cohort", "teaching")
+NAPARIS_OWN = {"Plugins"}  # menus
+
+
+def text_of(page: str) -> str:
+    return (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of each napari-resunet command, without what the shell does to its output."""
+    lines = "\n".join(blocks(text, "bash")).splitlines()
+    found = [shlex.split(line.partition(" > ")[0], comments=True) for line in lines]
+    return [words[1:] for words in found if words and words[0] == "napari-resunet"]
+
+
+def words_of_the_window() -> set[str]:
+    """Every text in the code of the window and in the choices it is made from."""
+    files = [*(ROOT / "napari_resunet" / "plugin").rglob("*.py"), ROOT / "napari_resunet" / "settings.py"]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    return {
+        node.value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_is_one_that_the_command_line_takes(page: Path) -> None:
+    known = get_command(cli.app).commands
+    for name, *arguments in commands(page.read_text(encoding="utf-8")):
+        known[name].make_context(name, arguments)  # raises for a wrong option, value or number of arguments
+
+
+def test_the_tutorials_hold_the_commands_that_are_checked() -> None:
+    counts = {page.stem: len(commands(text_of(page.stem))) for page in PAGES}
+    assert {page: count for page, count in counts.items() if count} == {
+        "cohort": 12,
+        "correction-and-review": 5,
+        "one-ct": 6,
+        "teaching": 6,
+        "training": 7,
+    }
+
+
+def test_the_commands_for_one_ct_do_what_they_say(
+    chest: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    windows = []
+    monkeypatch.setattr(workflows, "make_phantom", lambda: chest)
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.chdir(tmp_path)
+    for arguments in commands(text_of("one-ct")):
+        opened = cli.run(arguments, open_window=lambda ct, **_options: windows.append(ct))
+        assert opened == 0, capsys.readouterr().err
+    assert windows == [Path("demo/ct")]
+    assert all(
+        (tmp_path / name).exists()
+        for name in ("demo/lungs.png", "demo/truth.nii.gz", "lungs.json", "lungs.png", "figures.csv")
+    )
+    dice = re.search(r"^lungs: Dice ([\d.]+)", capsys.readouterr().out, flags=re.MULTILINE)
+    assert dice is not None
+    assert float(dice[1]) > 0.9
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```python" in page.read_text("utf-8")], ids=lambda page: page.stem
+)
+def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
+    monkeypatch.chdir(tmp_path)
+    for number, snippet in enumerate(blocks(page.read_text(encoding="utf-8"), "python")):
+        (tmp_path / f"{number}.py").write_text(snippet, encoding="utf-8")
+        runpy.run_path(f"{number}.py")
+
+
+@pytest.mark.parametrize("page", WINDOW_PAGES)
+def test_what_stands_in_italics_is_in_the_window(page: str) -> None:
+    prose = re.sub(r"```.*?```|`[^`]*`|\*\*[^*]*\*\*", "", text_of(page), flags=re.DOTALL)
+    told = {part.strip() for phrase in re.findall(r"\*([^*\n]+)\*", prose) for part in phrase.split(" > ")}
+    assert len(told) > 2
+    assert told - words_of_the_window() - NAPARIS_OWN == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(((?!https?://|#)[^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {f"docs/{page.name}" for page in PAGES} == set(re.findall(r"\((docs/[\w-]+\.md)\)", readme))
