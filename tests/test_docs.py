@@ -114,3 +114,8 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 def test_the_readme_leads_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert {f"docs/{page.name}" for page in PAGES} == set(re.findall(r"\((docs/[\w-]+\.md)\)", readme))
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))["page"]()
+    assert text_of("reference") == made, "run: python docs/make_reference.py"
