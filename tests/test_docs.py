@@ -13,6 +13,8 @@ import pytest
 from typer.main import get_command
 
 from napari_resunet import cli, workflows
+from napari_resunet.model.card import read_card
+from napari_resunet.model.presets import NetworkSettings
 from napari_resunet.phantom import Phantom
 
 ROOT = Path(__file__).parent.parent
@@ -119,3 +121,20 @@ def test_the_readme_leads_to_every_page() -> None:
 def test_the_reference_is_what_the_code_says() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))["page"]()
     assert text_of("reference") == made, "run: python docs/make_reference.py"
+
+
+def test_the_picture_of_the_network_is_that_of_the_weights_that_ship() -> None:
+    drawing = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))
+    card = read_card("lung-ct")
+    down, up = drawing["boxes"](card.network, card.grid)
+    words = {drawing["caption"](card), *(text for box in (*down, *up) for text in (box.label, box.what))}
+    picture = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    drawn = set(re.findall(r">([^<>]+)</text>", picture))
+    assert words <= drawn, "run: python docs/draw_architecture.py"
+
+
+def test_the_drawing_takes_its_shapes_from_the_network() -> None:
+    drawing = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))
+    down, up = drawing["boxes"](NetworkSettings(shortcut="identity", stem=1, units=(2, 1), width=8), 64)
+    assert [box.shape for box in down] == [(8, 64, 64), (8, 32, 32), (16, 16, 16)]
+    assert [box.shape for box in up] == [(8, 32, 32), (8, 64, 64), (1, 64, 64)]
