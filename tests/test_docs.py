@@ -9,13 +9,17 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
 from napari_resunet import cli, workflows
+from napari_resunet.case import Case
+from napari_resunet.geometry import Geometry
 from napari_resunet.model.card import read_card
 from napari_resunet.model.presets import NetworkSettings
 from napari_resunet.phantom import Phantom
+from napari_resunet.volume import Volume
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -116,6 +120,14 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 def test_the_readme_leads_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert {f"docs/{page.name}" for page in PAGES} == set(re.findall(r"\((docs/[\w-]+\.md)\)", readme))
+
+
+def test_a_slice_of_an_open_case_takes_the_memory_that_the_questions_tell() -> None:
+    volume = Volume(np.zeros((4, 512, 512), np.int16), Geometry.from_spacing((4, 512, 512), (1, 1, 1)))
+    case = Case(volume)
+    parts = (volume.array, case.probability, case.mask, case.edit, case.automatic)
+    mib = sum(part.nbytes for part in parts) / 4 / 2**20
+    assert f"| together, in the window | {mib:g} MiB | {300 * mib:g} MiB |" in text_of("faq")
 
 
 def test_the_reference_is_what_the_code_says() -> None:
