@@ -15,10 +15,12 @@ from typer.main import get_command
 
 from napari_resunet import cli, workflows
 from napari_resunet.case import Case
+from napari_resunet.cohort.answers import read_rows, said_in
 from napari_resunet.geometry import Geometry
 from napari_resunet.model.card import read_card
 from napari_resunet.model.presets import NetworkSettings
 from napari_resunet.phantom import Phantom
+from napari_resunet.training.corrections import read_corrections
 from napari_resunet.volume import Volume
 
 ROOT = Path(__file__).parent.parent
@@ -115,6 +117,20 @@ def test_what_stands_in_italics_is_in_the_window(page: str) -> None:
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(((?!https?://|#)[^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_tables_of_the_tutorials_are_read_as_they_stand(tmp_path: Path) -> None:
+    (answers,) = re.findall(r"```\n(case,spacing_mm.*?)```", text_of("cohort"), flags=re.DOTALL)
+    (corrections,) = re.findall(r"```\n(case,slices.*?)```", text_of("training"), flags=re.DOTALL)
+    for name, table in (("answers.csv", answers), ("corrections.csv", corrections)):
+        (tmp_path / name).write_text(table, encoding="utf-8")
+    said = [said_in(row, "") for _, row in read_rows(tmp_path / "answers.csv")]
+    assert said == [{"spacing_mm": (5.0, 0.7, 0.7)}, {"accept_gaps": True}]
+    mended = read_corrections(tmp_path / "corrections.csv")
+    assert [(each.first, each.stop, each.action) for each in mended] == [
+        (40, 52, "close"),
+        (12, 13, "leave out"),
+    ]
 
 
 def test_the_readme_leads_to_every_page() -> None:
