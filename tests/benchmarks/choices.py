@@ -123,6 +123,7 @@ def main() -> None:
     mending = read_corrections(wanted.corrections) if wanted.corrections else []
     _, validation = cases.split_cases(wanted.data, 0)
     loaded = list(dataset.load_cases(validation, mending))
+    others = list(dataset.load_cases(cases.find_cases(wanted.held_out))) if wanted.held_out else []
     results = []
     for model in wanted.models:
         for grid in wanted.grids:
@@ -135,8 +136,7 @@ def main() -> None:
                 }
             )
             print_result(results[-1])
-            if wanted.held_out:
-                others = list(dataset.load_cases(cases.find_cases(wanted.held_out)))
+            if others:
                 held_out = calibration(predictor(model, grid), others, None)
                 Console(width=180).print("held out:", held_out)
     if wanted.out:
