@@ -460,7 +460,7 @@ def convert(
     told = workflows.read_object(card) if card else {}
     told |= {field: value for field, value in options.items() if value is not None}
     made = workflows.convert_weights(foreign, output, told)
-    low, high = made.window_hu
+    low, high = made.require_window_hu()
     print(f"{output}: {made.preset}, {made.network.width} filters, grid {made.grid}, {low:g} to {high:g} HU")
     choices = f"--threshold {made.recipe['threshold']:g}"
     if made.grid in explain(PredictSettings, "grid")["options"]:

@@ -75,6 +75,7 @@ def learn(
     finetune.refuse_parent(model_path, settings.parent)
     to_learn, held_out = hold_out(lessons, held_out_names, settings.seed)
     chosen, parent = choose_device(device), load_model(settings.parent)
+    parent.card.require_window_hu()
     material = finetune.gather(to_learn, held_out, card=parent.card, settings=settings, track=read_track)
     tuning = finetune.FineTuning(material, parent, settings=settings, device=chosen, model_path=model_path)
     yield from tuning.steps(validation_track)

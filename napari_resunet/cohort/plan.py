@@ -142,8 +142,10 @@ def is_up_to_date(entry: CaseEntry, recipe: Recipe, out: Path, model_sha256: str
 
 
 def model_sha256_of(recipe: Recipe) -> str:
-    """Return the checksum of the weights that a recipe names, by their card."""
-    return read_card(recipe.predict.model).sha256
+    """Return the checksum of the weights that a recipe names, by their card; a model not for CT is refused."""
+    card = read_card(recipe.predict.model)
+    card.require_window_hu()
+    return card.sha256
 
 
 def is_corrected(entry: CaseEntry) -> bool:

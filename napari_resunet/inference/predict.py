@@ -79,7 +79,7 @@ class Prediction:
     InputError
         If the values cannot be HU and the user has not said that they are, or `slices` is not in the volume.
     CheckpointError
-        If the model cannot be loaded.
+        If the model cannot be loaded, or is not for CT.
     DeviceError
         If the device is not there.
     """
@@ -106,6 +106,7 @@ class Prediction:
         self.blocks = _blocks(count, slices or (0, count), start=count // 2 if start is None else start)
         self._device = choose_device(device)
         self._model = ready_network(model, self._device)
+        self._model.card.require_window_hu()
         multiple = self._model.plain.settings.multiple
         if grid < 1 or grid % multiple:
             raise InputError(f"the grid must be a multiple of {multiple}, got {grid}")

@@ -17,10 +17,12 @@ from typing import Any
 from napari_resunet.errors import CheckpointError, InputError
 from napari_resunet.model.presets import NetworkSettings
 
-FORMAT = 1
+FORMAT = 1  # of a model for CT
+IMAGE_FORMAT = 2  # of a model for other images
 RESEARCH_ONLY = "For research use only; not a medical device."
 PICKLE = "a pickle"
 ZIP = "a PyTorch checkpoint (.pt, .pth) or another zip"
+_SCALES = {"window_hu", "window", "percentiles"}
 _BUILTIN = resources.files("napari_resunet") / "model" / "builtin"
 
 
@@ -38,8 +40,14 @@ class ModelCard:
         What the network is built from.
     grid : int
         Side in pixels of the square images it was trained on.
-    window_hu : tuple of float
-        HU that become 0 and 1; values beyond are clipped.
+    window_hu : tuple of float, optional
+        HU that become 0 and 1; values beyond are clipped. Of a model for CT, which has one input channel and one
+        class.
+    window : tuple of float, optional
+        The same in the values of images that are no CT.
+    percentiles : tuple of float, optional
+        Of all values of an image that is no CT, each image for itself: those that become 0 and 1. A card has
+        exactly one of these three.
     classes : tuple of str
         What the output channels mean.
     training_data : str
@@ -63,7 +71,9 @@ class ModelCard:
     preset: str
     network: NetworkSettings
     grid: int
-    window_hu: tuple[float, float]
+    window_hu: tuple[float, float] | None = None
+    window: tuple[float, float] | None = None
+    percentiles: tuple[float, float] | None = None
     classes: tuple[str, ...] = ("lung",)
     training_data: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -74,22 +84,83 @@ class ModelCard:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        low, high = self.window_hu
-        if not low < high:
-            raise CheckpointError(f"the model card's HU window must rise, found {self.window_hu}")
-        if self.network.in_channels != 1:
-            raise CheckpointError(f"expected a network of 1 input channel, found {self.network.in_channels}")
-        if len(self.classes) != 1:
-            raise CheckpointError(f"expected a network of one class, found {', '.join(self.classes)}")
+        self._check_scale()
+        if self.is_for_ct:
+            self._check_ct()
+        elif self.network.in_channels not in (1, 3):
+            raise CheckpointError(
+                f"expected a network of 1 or 3 input channels, found {self.network.in_channels}"
+            )
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise CheckpointError(
+                f"the classes must have names, each its own, found {', '.join(self.classes) or 'none'}"
+            )
         if self.grid < 1 or self.grid % self.network.multiple:
             raise CheckpointError(
                 f"the grid must be a multiple of {self.network.multiple}, found {self.grid}"
             )
 
+    def _check_scale(self) -> None:
+        scales = {"HU window": self.window_hu, "window": self.window, "percentiles": self.percentiles}
+        given = {name: limits for name, limits in scales.items() if limits is not None}
+        if len(given) != 1:
+            raise CheckpointError(
+                "the model card must have one of window_hu, window and percentiles, "
+                f"found {', '.join(given) or 'none'}"
+            )
+        ((name, (low, high)),) = given.items()
+        if not low < high:
+            raise CheckpointError(f"the model card's {name} must rise, found {given[name]}")
+        if self.percentiles is not None and not (low >= 0 and high <= 100):
+            raise CheckpointError(f"percentiles lie between 0 and 100, found {self.percentiles}")
+
+    def _check_ct(self) -> None:
+        if self.network.in_channels != 1:
+            raise CheckpointError(f"expected a network of 1 input channel, found {self.network.in_channels}")
+        if len(self.classes) != 1:
+            raise CheckpointError(f"expected a network of one class, found {', '.join(self.classes)}")
+
+    @property
+    def is_for_ct(self) -> bool:
+        """Whether the model looks at HU; if not, at images of another kind."""
+        return self.window_hu is not None
+
+    def require_window_hu(self) -> tuple[float, float]:
+        """Return the HU that become 0 and 1.
+
+        Raises
+        ------
+        CheckpointError
+            If the model is not for CT.
+        """
+        if self.window_hu is None:
+            raise CheckpointError(
+                f"the model {self.name} finds {', '.join(self.classes)} in images that are no CT; choose a model "
+                "for CT, or use this one in the widget “Segment any image” or with napari-resunet segment-image"
+            )
+        return self.window_hu
+
+    def require_for_images(self) -> None:
+        """Refuse a model for CT.
+
+        Raises
+        ------
+        CheckpointError
+            Naming it.
+        """
+        if self.is_for_ct:
+            raise CheckpointError(
+                f"the model {self.name} is for CT in HU; use it in the widget “Lung segmentation” or with "
+                "napari-resunet segment, or choose a model that napari-resunet train-images has made"
+            )
+
     def to_json(self) -> str:
-        return json.dumps(
-            {"format": FORMAT, **dataclasses.asdict(self), "use": RESEARCH_ONLY}, sort_keys=True
-        )
+        fields = dataclasses.asdict(self)
+        for scale in _SCALES:
+            if fields[scale] is None:
+                del fields[scale]
+        form = FORMAT if self.is_for_ct else IMAGE_FORMAT
+        return json.dumps({"format": form, **fields, "use": RESEARCH_ONLY}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
@@ -106,12 +177,15 @@ class ModelCard:
             fields.pop("use", None)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError("the model card cannot be read") from error
-        if version != FORMAT:
-            raise CheckpointError(f"the model card has format {version}; this version reads format {FORMAT}")
+        if version not in (FORMAT, IMAGE_FORMAT):
+            raise CheckpointError(
+                f"the model card has format {version}; this version reads formats {FORMAT} and {IMAGE_FORMAT}"
+            )
         try:
             network = fields.pop("network")
             fields["network"] = NetworkSettings(**{**network, "units": tuple(network["units"])})
-            fields["window_hu"] = tuple(float(v) for v in fields["window_hu"])
+            for scale in _SCALES & fields.keys():
+                fields[scale] = tuple(float(v) for v in fields[scale])
             fields["classes"] = tuple(fields["classes"])
             return cls(**fields)
         except (TypeError, ValueError, KeyError, AttributeError) as error:

@@ -38,7 +38,7 @@ def save_model(network: ResUNet, card: ModelCard, path: Path, *, half: bool = Fa
     Parameters
     ----------
     network : ResUNet
-        Built from ``card.network``.
+        Built from ``card.network``, with an output for each of ``card.classes``.
     card : ModelCard
         Its ``sha256`` is made anew.
     path : Path
@@ -75,7 +75,7 @@ def load_model(model: str | Path) -> Model:
         )
     tensors = without_prefix(tensors)
     _refuse_misfits(path, _expected(path, card), tensors)
-    network = ResUNet(card.network)
+    network = ResUNet(card.network, len(card.classes))
     network.load_state_dict(
         {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     )
@@ -175,7 +175,7 @@ def _expected(path: Path, card: ModelCard) -> Mapping[str, Tensor]:
         )
     try:
         with torch.device("meta"):
-            return ResUNet(settings).state_dict()
+            return ResUNet(settings, len(card.classes)).state_dict()
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path.name}: its card describes no network that can be built") from error
 

@@ -29,7 +29,8 @@ class FoldedResUNet(nn.Module):
 
     Notes
     -----
-    `forward` takes images (n, channels, y, x) whose sides are a multiple of 16, and returns logits (n, 1, y, x).
+    `forward` takes images (n, channels, y, x) whose sides are a multiple of 16, and returns logits (n, classes,
+    y, x).
     """
 
     def __init__(self, network: ResUNet, dtype: torch.dtype = torch.float32) -> None:

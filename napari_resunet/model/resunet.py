@@ -101,14 +101,17 @@ class ResUNet(nn.Module):
     ----------
     settings : NetworkSettings
         One of `napari_resunet.model.presets.PRESETS`, or another.
+    classes : int
+        Output channels, each with a sigmoid of its own.
 
     Notes
     -----
-    `forward` takes images (n, channels, y, x) whose sides are a multiple of 16, and returns logits (n, 1, y, x).
+    `forward` takes images (n, channels, y, x) whose sides are a multiple of 16, and returns logits
+    (n, classes, y, x).
     The sigmoid is applied where the probability map is made.
     """
 
-    def __init__(self, settings: NetworkSettings) -> None:
+    def __init__(self, settings: NetworkSettings, classes: int = 1) -> None:
         super().__init__()
         self.settings = settings
         widths = [settings.width * 2**level for level in range(len(settings.units))]
@@ -126,7 +129,7 @@ class ResUNet(nn.Module):
             self.decoder.append(DecoderLevel(inputs, outputs, settings.shortcut))
             inputs = outputs
         last = [] if settings.shortcut == "none" else [nn.BatchNorm2d(inputs), nn.ReLU()]
-        self.head = nn.Sequential(*last, nn.Conv2d(inputs, 1, kernel_size=1))
+        self.head = nn.Sequential(*last, nn.Conv2d(inputs, classes, kernel_size=1))
         self.apply(_initialise)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def slice_probabilities(
     NotFiniteError
         If the network's answer is not finite: no threshold would tell that from background.
     """
-    image = to_grid(slices, crop=crop, grid=grid, window_hu=card.window_hu, device=device)
+    image = to_grid(slices, crop=crop, grid=grid, window_hu=card.require_window_hu(), device=device)
     image = image.to(device.torch, memory_format=torch.channels_last)
     with device.autocast():
         logits = torch.cat([network(part) for part in torch.split(image, _at_once(image, device))])

@@ -69,7 +69,7 @@ def augment(
 def move(hu: Tensor, lungs: Tensor, *, margin: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Crop near the body box; turn, stretch, shift, bend and mirror."""
     field = _affine(len(hu), 1 - 2 * margin, rng)
-    grid = functional.affine_grid(field, list(hu.shape), align_corners=False) + _bend(hu.shape, rng)
+    grid = functional.affine_grid(field, list(hu.shape), align_corners=False) + bend(hu.shape, rng)
     # -AIR and +AIR around the sampling: what lies beyond the picture is air, and grid_sample pads with 0
     moved = functional.grid_sample(hu - AIR_HU, grid, mode="bilinear", align_corners=False) + AIR_HU
     return moved, functional.grid_sample(lungs, grid, mode="bilinear", align_corners=False)
@@ -93,7 +93,7 @@ def _affine(count: int, body: float, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.moveaxis(np.array(rows), -1, 0)).float()
 
 
-def _bend(shape: torch.Size, rng: np.random.Generator) -> Tensor:
+def bend(shape: torch.Size, rng: np.random.Generator) -> Tensor:
     """Return a smooth displacement (n, s, s, 2), a few per cent of the picture at most."""
     knots = torch.from_numpy(rng.normal(0, 1, (shape[0], 2, 6, 6))).float()
     strength = torch.from_numpy(rng.uniform(0, 0.025, (shape[0], 1, 1, 1))).float()

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,40 @@ def train(
         raise InputError(
             "no validation case holds lung, so that no step can be called the best; add one that does"
         )
+    learner = Learner(card, settings, device, len(data.hu))
+    return teach(
+        learner,
+        data,
+        measure=lambda network: validate(network, card, validation, device),
+        model_path=model_path,
+        track=track,
+    )
+
+
+def teach(
+    learner: Learner,
+    data: Slices,
+    *,
+    measure: Callable[[ResUNet], tuple[float, float]],
+    model_path: Path,
+    track: Track = silent,
+) -> list[Progress]:
+    """Let a network learn, measure it now and then, and keep the best one; raises as `train` does.
+
+    Parameters
+    ----------
+    learner : Learner
+        At its first step; goes on from an earlier state where there is one.
+    data : Slices
+        To learn from.
+    measure : callable
+        Given the averaged network, returns its Dice and its share of false positives on what is held out.
+    model_path, track
+        As in `train`.
+    """
+    card, settings = learner.card, learner.settings
     folder = model_path.with_suffix(".run")
     folder.mkdir(parents=True, exist_ok=True)
-    learner = Learner(card, settings, device, len(data.hu))
     curve = learner.resume(folder)
     losses: list[float] = []
     for step in track(range(learner.step, settings.steps)):
@@ -125,7 +156,7 @@ def train(
         if learner.step % settings.validate_every and learner.step != settings.steps:
             continue
         learner.calibrate(data)
-        dice, false_positive = validate(learner.average, card, validation, device)
+        dice, false_positive = measure(learner.average)
         curve.append(Progress(learner.step, float(np.mean(losses)), dice, false_positive, learner.rate(step)))
         losses.clear()
         if dice >= max(line.dice for line in curve):
@@ -150,18 +181,23 @@ class Learner:
     """The network, its moving average and its optimiser."""
 
     line: type[Any] = Progress  # of the curve
+    ingredients: Collection[str] = INGREDIENTS  # of the augmentation
 
     def __init__(self, card: ModelCard, settings: TrainSettings, device: Device, slices: int) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.card, self.device = settings, card, device
         self.layout = _memory_format(card.network.width)
-        self.network = ResUNet(card.network).to(device.torch, memory_format=self.layout)  # type: ignore[call-overload]
-        self.average = ResUNet(card.network).to(device.torch, memory_format=self.layout).eval()  # type: ignore[call-overload]
+        self.network = self._new_network()
+        self.average = self._new_network().eval()
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = AdamW(self._groups(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        self.without = _ingredients(settings.without)
+        self.without = _ingredients(settings.without, self.ingredients)
         self.errors = np.full(slices, np.nan)  # of each training slice, when it was last seen
         self.step = 0
+
+    def _new_network(self) -> ResUNet:
+        network = ResUNet(self.card.network, len(self.card.classes))
+        return network.to(self.device.torch, memory_format=self.layout)  # type: ignore[call-overload,no-any-return]
 
     def _groups(self) -> list[dict[str, Any]]:
         parameters = list(self.network.parameters())
@@ -199,7 +235,7 @@ class Learner:
         """Return what the network is to see of some slices on this occasion, and what it should say."""
         hu, lungs = data.take(chosen, OVERSIZE * grid)
         hu, lungs = augment(hu, lungs, margin=data.margin, rng=rng, without=self.without)
-        image = shrink(scale_hu(hu, self.card.window_hu), grid)
+        image = shrink(scale_hu(hu, self.card.require_window_hu()), grid)
         return image.to(memory_format=self.layout), shrink(lungs, grid).clamp_(0, 1)
 
     def _size(self, rng: np.random.Generator) -> tuple[int, int]:
@@ -226,7 +262,7 @@ class Learner:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_NORM)
         self.optimiser.step()
-        errors = (logits.detach().sigmoid() - target[:, :1]).abs().mean(dim=(1, 2, 3))
+        errors = (logits.detach().sigmoid() - target[:, : logits.shape[1]]).abs().mean(dim=(1, 2, 3))
         return float(loss.detach()), errors.cpu().numpy()
 
     def _make_ready(self) -> None:
@@ -340,7 +376,7 @@ def _memory_format(width: int) -> torch.memory_format:
     return torch.channels_last if width % 16 == 0 else torch.contiguous_format
 
 
-def _ingredients(text: str) -> frozenset[str]:
+def _ingredients(text: str, known: Collection[str]) -> frozenset[str]:
     """Return the names in a list with commas.
 
     Raises
@@ -349,9 +385,9 @@ def _ingredients(text: str) -> frozenset[str]:
         If one is no ingredient of the augmentation.
     """
     names = frozenset(name.strip() for name in text.split(",") if name.strip())
-    if unknown := sorted(names - set(INGREDIENTS)):
+    if unknown := sorted(names - set(known)):
         raise InputError(
-            f"{', '.join(unknown)}: no ingredient of the augmentation; there are {', '.join(INGREDIENTS)}"
+            f"{', '.join(unknown)}: no ingredient of the augmentation; there are {', '.join(known)}"
         )
     return names
 

@@ -58,6 +58,30 @@ def test_a_card_comes_back_from_json_as_it_was(preset: str) -> None:
     assert ModelCard.from_json(card.to_json()) == card
 
 
+def test_a_card_for_colour_images_comes_back_from_json_as_it_was() -> None:
+    network = dataclasses.replace(CARD.network, in_channels=3)
+    scale = {"window_hu": None, "percentiles": (1.0, 99.5)}
+    card = dataclasses.replace(CARD, network=network, classes=("nucleus", "stain"), **scale)
+    assert ModelCard.from_json(card.to_json()) == card
+    assert json.loads(card.to_json())["format"] == 2
+
+
+def test_a_card_for_ct_is_written_as_it_always_was() -> None:
+    # the fields of format 1, with the window and none of the scales for other images
+    fields = json.loads(CARD.to_json())
+    assert fields["format"] == 1
+    assert not {"window", "percentiles"} & fields.keys()
+    assert fields["network"].keys() == {"shortcut", "stem", "units", "width", "in_channels"}
+
+
+def test_two_channels_are_no_image() -> None:
+    text = with_fields(
+        window_hu=None, window=[0, 1], network={**json.loads(CARD.to_json())["network"], "in_channels": 2}
+    )
+    with pytest.raises(CheckpointError, match="expected a network of 1 or 3 input channels, found 2"):
+        ModelCard.from_json(text)
+
+
 def test_a_card_says_that_it_is_for_research_only() -> None:
     assert json.loads(CARD.to_json())["use"] == RESEARCH_ONLY
 
@@ -69,7 +93,7 @@ def test_a_card_says_that_it_is_for_research_only() -> None:
         ("7", "the model card cannot be read"),
         ('["format"]', "the model card cannot be read"),
         (with_fields(format=None), "the model card cannot be read"),
-        (with_fields(format=2), "the model card has format 2; this version reads format 1"),
+        (with_fields(format=3), "the model card has format 3; this version reads formats 1 and 2"),
         (with_fields(colour="red"), "does not fit: .*'colour'"),
         (with_fields(name=None), "does not fit: .*'name'"),
         (with_fields(network=None), "does not fit: 'network'"),
@@ -80,6 +104,12 @@ def test_a_card_says_that_it_is_for_research_only() -> None:
         (with_fields(grid=100), "the grid must be a multiple of 16, found 100"),
         (with_fields(grid=0), "the grid must be a multiple of 16, found 0"),
         (with_fields(grid="128"), "does not fit"),
+        (with_fields(window_hu=None), "one of window_hu, window and percentiles, found none"),
+        (with_fields(percentiles=[1, 99]), "one of .*, found HU window, percentiles"),
+        (with_fields(window_hu=None, percentiles=[1, 101]), "percentiles lie between 0 and 100"),
+        (with_fields(window_hu=None, window=[255, 0]), "the model card's window must rise"),
+        (with_fields(window_hu=None, window=[0, 1], classes=["a", "a"]), "each its own, found a, a"),
+        (with_fields(window_hu=None, window=[0, 1], classes=[]), "must have names, each its own, found none"),
         (with_network(in_channels=3), "expected a network of 1 input channel, found 3"),
         (with_network(shortcut="dense"), "does not fit: shortcut must be one of"),
         (with_network(dropout=0.5), "does not fit: .*'dropout'"),

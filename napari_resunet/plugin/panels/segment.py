@@ -126,6 +126,7 @@ class SegmentPanel(Container):
     def _show_card(self) -> None:
         try:
             card = read_card(self.model.value)
+            card.require_window_hu()
         except ResUNetError as error:
             self.model_card.value = str(error)
             return
