@@ -19,17 +19,21 @@ Where things live, each importing only from what stands above it::
     pictures                    contours and curves as PNG
     inference/                  predict (streams slices), postprocess (threshold, clean-up, sides)
     training/                   cases, dataset, augment, losses, loop, calibration; fine-tuning on corrected cases
+    images/                     images that are no CT, grey or colour, one class or several: training, prediction
     editing/                    what a hand changed, the tools that correct a mask, the review, the journal of edits
     preflight                   what is checked of a CT before the network runs
     case                        one open case, the only object that changes
     saved_case                  what a case that was put away adds up to
     workflows                   whole jobs: segment, evaluate, train, convert, demo
+    image_jobs                  the jobs of training on images that are no CT, and of segmenting one
     lessons                     the job of letting a model learn, and what corrected cases teach
     facts                       what a machine, a CT or a model is, in plain names and values
     cohort/                     many CTs: found, shared out to workers, told on disk; reviewed one after the other
     cli_options, cli_ct         options made from the settings records, and those that say what a CT leaves open
+    cli_progress                how far a command is
     cli_cohort, cli_learn       the commands for a cohort, and for a model that learns
-    cli                         the command line; with these two all that prints, and alone what exits
+    cli_images                  the commands for images that are no CT
+    cli                         the command line; with these three all that prints, and alone what exits
     plugin/                     the window; the only folder that knows napari and Qt
     __main__                    starts the command line, and hands it the window
 
@@ -43,6 +47,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_resunet.images.predict import image_labels, predict_image
     from napari_resunet.inference.postprocess import to_mask
     from napari_resunet.inference.predict import predict
     from napari_resunet.io.dicom_list import list_series
@@ -54,11 +59,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "evaluate",
+    "image_labels",
     "list_series",
     "load_model",
     "lung_figures",
     "make_phantom",
     "predict",
+    "predict_image",
     "read_mask",
     "read_volume",
     "to_mask",
@@ -68,11 +75,13 @@ __all__ = [
 
 _HOMES = {
     "evaluate": "measure.agreement",
+    "image_labels": "images.predict",
     "list_series": "io.dicom_list",
     "load_model": "model.checkpoint",
     "lung_figures": "measure.lungs",
     "make_phantom": "phantom",
     "predict": "inference.predict",
+    "predict_image": "images.predict",
     "read_mask": "io.files",
     "read_volume": "io.files",
     "to_mask": "inference.postprocess",

@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from napari_resunet import cli_cohort, cli_learn
+from napari_resunet import cli_cohort, cli_images, cli_learn
 from napari_resunet.cli_ct import (
     FrameOption,
     GapsOption,
@@ -29,13 +28,13 @@ from napari_resunet.cli_ct import (
     SpacingOption,
     answers_of,
 )
-from napari_resunet.cli_options import DeviceName, DeviceOption
+from napari_resunet.cli_options import DeviceName, DeviceOption, PresetName
 from napari_resunet.cli_options import option as _option
 from napari_resunet.cli_options import settings_of as _settings
+from napari_resunet.cli_progress import show_progress
 from napari_resunet.errors import CtMissingError, InputError, OutputError, ResUNetError
 from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings, TrainSettings, explain
 
-T = TypeVar("T")
 OpenWindow = Callable[..., None]
 
 REFUSED, UNWRITABLE, INTERRUPTED = 3, 4, 130
@@ -52,6 +51,7 @@ app = typer.Typer(
 
 app.add_typer(cli_cohort.commands)
 app.add_typer(cli_learn.commands)
+app.add_typer(cli_images.commands)
 
 
 def run(arguments: Sequence[str] | None = None, *, open_window: OpenWindow) -> int:
@@ -86,15 +86,6 @@ def _fail(message: str, code: int, *, debug: bool) -> int:
     return code
 
 
-def _show_progress(label: str) -> Callable[[Sequence[T]], Iterable[T]]:
-    """Return a tracker that draws a progress bar on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return lambda steps: track(steps, description=label, console=console, disable=not console.is_terminal)
-
-
 def _window(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
@@ -117,14 +108,6 @@ def _slices(text: str | None) -> tuple[int, int] | None:
             f"--slices needs two numbers such as 40:60 (the second is not run); got {text}"
         ) from None
     return first, last
-
-
-class PresetName(StrEnum):
-    """The network's presets, as the command line offers them."""
-
-    paper = "paper"
-    identity = "identity"
-    plain = "plain"
 
 
 @app.command()
@@ -178,8 +161,8 @@ def segment(
         slices=_slices(slices),
         probability=probability,
         picture=picture,
-        read_track=_show_progress("reading"),
-        predict_track=_show_progress("segmenting"),
+        read_track=show_progress("reading"),
+        predict_track=show_progress("segmenting"),
     )
     for note in mask.history["notes_on_the_ct"]:
         print(f"note: {note}", file=sys.stderr)
@@ -241,8 +224,8 @@ def demo(
     result = workflows.demo(
         folder,
         device=device.value,
-        read_track=_show_progress("reading"),
-        predict_track=_show_progress("segmenting"),
+        read_track=show_progress("reading"),
+        predict_track=show_progress("segmenting"),
     )
     print(result["receipt"])
     print(f"Dice against the true lungs of the made-up chest: {result['dice']:.4f}")
@@ -300,7 +283,7 @@ def measure(
 
     answers = answers_of(spacing, series, hu_offset, accept_gaps, frame, orientation)
     figures = workflows.measure_files(
-        source, mask, table, answers=answers, read_track=_show_progress("reading")
+        source, mask, table, answers=answers, read_track=show_progress("reading")
     )
     if as_json:
         print(tables.as_json(workflows.figure_rows(source, mask, figures)), end="")
@@ -405,8 +388,8 @@ def train(
         texts=workflows.read_texts(card) if card else None,
         corrections=corrections,
         device=device.value,
-        read_track=_show_progress("reading"),
-        train_track=_show_progress("training"),
+        read_track=show_progress("reading"),
+        train_track=show_progress("training"),
     )
     best = max(curve, key=lambda line: line.dice)
     found = f"validation Dice {best.dice:.4f} at step {best.step} of {settings.steps}"
@@ -544,7 +527,7 @@ def _view_case(context: typer.Context, case: Path, ct: Path | None) -> None:
         found = find_case_ct(case, record, ct)
     except CtMissingError as error:
         raise InputError(f"{error}: --ct PATH") from error
-    open_case_ct(case, record, found, _show_progress("reading"))
+    open_case_ct(case, record, found, show_progress("reading"))
     context.obj(found, answers=record.ct.answers, record=record)
 
 

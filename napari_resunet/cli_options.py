@@ -37,4 +37,12 @@ class DeviceName(StrEnum):
     cpu = "cpu"
 
 
+class PresetName(StrEnum):
+    """The network's presets, as the command line offers them."""
+
+    paper = "paper"
+    identity = "identity"
+    plain = "plain"
+
+
 DeviceOption = Annotated[DeviceName, option(PredictSettings, "device")]

@@ -229,6 +229,34 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class ImageTask:
+    """What a model of images that are no CT is to find, and how it scales them.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        What the numbers 1, 2, … of the masks mean; one class is whatever is not 0.
+    window : tuple of float, optional
+        The values that become 0 and 1, the same for all images.
+    percentiles : tuple of float
+        Where no window is given: the percentiles of each image that become 0 and 1.
+    """
+
+    classes: tuple[str, ...] = ("object",)
+    window: tuple[float, float] | None = None
+    percentiles: tuple[float, float] = (1.0, 99.0)
+
+    def __post_init__(self) -> None:
+        if not self.classes or not all(self.classes) or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"every class needs a name of its own; got {', '.join(self.classes) or 'none'}")
+        for what, limits in (("window", self.window), ("percentiles", self.percentiles)):
+            if limits is not None and not limits[0] < limits[1]:
+                raise ValueError(f"the {what} must rise; got {limits[0]:g} to {limits[1]:g}")
+        if not (self.percentiles[0] >= 0 and self.percentiles[1] <= 100):
+            raise ValueError(f"percentiles lie between 0 and 100; got {self.percentiles}")
+
+
+@dataclass(frozen=True)
 class LearnSettings:
     """How a model learns from corrected cases."""
 

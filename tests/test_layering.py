@@ -23,10 +23,10 @@ LEVELS = [
     {"record"},
     {"imaging", "io", "measure", "model", "phantom", "pictures"},
     {"editing", "inference", "preflight", "training"},
-    {"case", "facts", "saved_case"},
-    {"lessons", "workflows"},
-    {"cli_options", "cli_ct", "cohort"},
-    {"cli_cohort", "cli_learn"},
+    {"case", "facts", "images", "saved_case"},
+    {"image_jobs", "lessons", "workflows"},
+    {"cli_options", "cli_ct", "cli_progress", "cohort"},
+    {"cli_cohort", "cli_images", "cli_learn"},
     {"cli", "plugin"},
     {"__main__"},
 ]
@@ -35,7 +35,7 @@ LEVEL_OF = {group: level for level, groups in enumerate(LEVELS) for group in gro
 # Big libraries have homes. `facts` tells which torch there is, and imports it only when it is asked; `cohort` asks it
 # how many GPUs there are to share out.
 HOMES = {
-    "torch": {"model", "inference", "training", "facts", "cohort"},
+    "torch": {"model", "inference", "training", "images", "facts", "cohort"},
     "safetensors": {"model"},
     "nibabel": {"io"},
     "pydicom": {"io"},
@@ -60,8 +60,8 @@ HOMES = {
     "magicgui": {"plugin"},
     "superqt": {"plugin"},
     "vispy": {"plugin"},
-    "typer": {"cli", "cli_cohort", "cli_ct", "cli_learn", "cli_options"},
-    "rich": {"cli", "cli_cohort", "cli_learn"},
+    "typer": {"cli", "cli_cohort", "cli_ct", "cli_images", "cli_learn", "cli_options"},
+    "rich": {"cli", "cli_cohort", "cli_learn", "cli_progress"},
 }
 NOWHERE = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
 HEAVY = {
@@ -282,7 +282,7 @@ def test_imports_for_types_alone_are_the_cases_and_the_cohort_commands_own() -> 
     [
         ("torch.load", {"model/checkpoint.py"}),
         ("sys.exit", {"cli.py", "__main__.py"}),
-        ("print", {"cli.py", "cli_cohort.py", "cli_learn.py"}),
+        ("print", {"cli.py", "cli_cohort.py", "cli_images.py", "cli_learn.py"}),
         ("napari.qt.threading.create_worker", {"plugin/jobs.py"}),
         ("napari.qt.threading.thread_worker", {"plugin/jobs.py"}),
         ("napari.qt.create_worker", {"plugin/jobs.py"}),
@@ -301,7 +301,7 @@ def test_what_is_done_in_one_place_is_done_only_there(name: str, homes: set[str]
 
 def test_those_places_are_found() -> None:
     assert using("torch.load") == {"model/checkpoint.py"}
-    assert using("print") == {"cli.py", "cli_cohort.py", "cli_learn.py"}
+    assert using("print") == {"cli.py", "cli_cohort.py", "cli_images.py", "cli_learn.py"}
     assert using("napari.qt.threading.create_worker") == {"plugin/jobs.py"}
 
 
