@@ -39,6 +39,14 @@ def train_images(
     percentiles: Annotated[
         str, typer.Option(metavar="LOW,HIGH", help="Without a window: percentiles of each image that do.")
     ] = "1,99",
+    tile: Annotated[
+        int,
+        typer.Option(
+            help="Side in pixels of the squares that an image is cut into, each resized to the grid: for small things "
+            "in large images. 0 resizes the whole image.",
+            min=0,
+        ),
+    ] = ImageTask.tile,
     card: Annotated[Path | None, typer.Option(help="JSON with the model card's words.")] = None,
     device: DeviceOption = DeviceName.auto,
     preset: Annotated[PresetName, option(TrainSettings, "preset")] = PresetName.identity,
@@ -82,6 +90,7 @@ def train_images(
         classes=tuple(name.strip() for name in classes.split(",")),
         window=None if window is None else _two_numbers(window, "--window"),
         percentiles=_two_numbers(percentiles, "--percentiles"),
+        tile=tile,
     )
     curve = image_jobs.train_image_model(
         data,

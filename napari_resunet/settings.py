@@ -228,6 +228,9 @@ class TrainSettings:
             raise ValueError(f"grid must be a multiple of 16; got {self.grid}")
 
 
+LEAST_TILE = 16
+
+
 @dataclass(frozen=True)
 class ImageTask:
     """What a model of images that are no CT is to find, and how it scales them.
@@ -240,11 +243,14 @@ class ImageTask:
         The values that become 0 and 1, the same for all images.
     percentiles : tuple of float
         Where no window is given: the percentiles of each image that become 0 and 1.
+    tile : int
+        Side in pixels of the squares that an image is cut into, each resized to the grid; 0 resizes the whole image.
     """
 
     classes: tuple[str, ...] = ("object",)
     window: tuple[float, float] | None = None
     percentiles: tuple[float, float] = (1.0, 99.0)
+    tile: int = 0
 
     def __post_init__(self) -> None:
         if not self.classes or not all(self.classes) or len(set(self.classes)) != len(self.classes):
@@ -254,6 +260,8 @@ class ImageTask:
                 raise ValueError(f"the {what} must rise; got {limits[0]:g} to {limits[1]:g}")
         if not (self.percentiles[0] >= 0 and self.percentiles[1] <= 100):
             raise ValueError(f"percentiles lie between 0 and 100; got {self.percentiles}")
+        if self.tile and self.tile < LEAST_TILE:
+            raise ValueError(f"tiles must be at least {LEAST_TILE} pixels, or 0 for none; got {self.tile}")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_every_command_in_the_readme_is_one_with_those_options() -> None:
 
     commands = get_command(app).commands
     lines = [line for line in blocks("bash")[2].splitlines() if line.startswith("napari-resunet")]
-    assert len(lines) == 12
+    assert len(lines) == 14
     for line in lines:
         name = line.split()[1]
         known = {flag for parameter in commands[name].params for flag in parameter.opts}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from napari_resunet.errors import GeometryError, InputError
 from napari_resunet.images.slices import as_slices, limits_of, scaled
+from napari_resunet.images.tiles import grown, tiles_of
 from napari_resunet.io.image_file import StoredImage, read_image, read_labels
 from napari_resunet.model.card import ModelCard
 from napari_resunet.model.slices import shrink
@@ -64,8 +66,8 @@ def load_images(cases: Sequence[Case], card: ModelCard, track: Track = silent) -
 def load_image_slices(cases: Sequence[Case], card: ModelCard, grid: int, track: Track = silent) -> Slices:
     """Read all images and return their slices, ready to be drawn from for a grid of `grid` pixels or coarser.
 
-    An image of n slices is drawn from with a weight of the square root of n, as a CT is. The images are kept in
-    float16 from 0 to 1, where a CT has HU.
+    Where the card says so, they are cut into tiles. An image of n slices or tiles is drawn from with a weight of the
+    square root of n, as a CT is. The images are kept in float16 from 0 to 1, where a CT has HU.
 
     Raises
     ------
@@ -74,15 +76,24 @@ def load_image_slices(cases: Sequence[Case], card: ModelCard, grid: int, track: 
     """
     images, shares, weights = [], [], []
     for loaded in load_images(cases, card, track):
-        count, side = len(loaded.labels), OVERSIZE * grid
-        images.append(shrink(loaded.image, side).half())
-        shares.append((shrink(_one_channel_each(loaded.labels, card), side) * 255).round().to(torch.uint8))
-        weights += [count**-0.5] * count
+        seen = [_tiles(each, card) for each in (loaded.image, _one_channel_each(loaded.labels, card))]
+        image, share = (torch.cat([shrink(tile, OVERSIZE * grid) for tile in tiles]) for tiles in seen)
+        images.append(image.half())
+        shares.append((share * 255).round().to(torch.uint8))
+        weights += [len(image) ** -0.5] * len(image)
     together = torch.cat(shares)
     for name, share in zip(card.classes, together.unbind(dim=1), strict=True):
         if not share.any():
             raise InputError(f"no training mask holds the class {name}; check --classes and the masks")
     return Slices(torch.cat(images), together, np.array(weights) / np.sum(weights), margin=0.0)
+
+
+def _tiles(image: Tensor, card: ModelCard) -> list[Tensor]:
+    """Return the tiles of slices (n, c, y, x), or the slices themselves."""
+    if not card.tile:
+        return [image]
+    whole = grown(image, card.tile)
+    return [whole[..., *here] for here in tiles_of((whole.shape[2], whole.shape[3]), card.tile)]
 
 
 def _one_channel_each(labels: npt.NDArray[np.uint8], card: ModelCard) -> Tensor:
@@ -94,7 +105,7 @@ def _one_channel_each(labels: npt.NDArray[np.uint8], card: ModelCard) -> Tensor:
 def _labels(case: Case, stored: StoredImage, classes: int) -> npt.NDArray[np.uint8]:
     if case.mask is None:
         raise InputError(f"{case.image} has no mask")
-    labels = read_labels(case.mask)
+    labels: npt.NDArray[Any] = read_labels(case.mask)
     expected = stored.array.shape[:-1] if stored.is_rgb else stored.array.shape
     labels, expected = (labels[None], (1, *expected)) if len(expected) == 2 else (labels, expected)
     if labels.shape != expected:
@@ -102,12 +113,15 @@ def _labels(case: Case, stored: StoredImage, classes: int) -> npt.NDArray[np.uin
             f"{case.mask} has {labels.shape} pixels, its image {expected} (slices, rows, columns); "
             "export the mask on the grid of the image"
         )
+    numbers: npt.NDArray[np.uint8]
     if classes == 1:
-        return (labels != 0).astype(np.uint8)
+        numbers = np.not_equal(labels, 0).astype(np.uint8)
+        return numbers
     found = np.unique(labels)
     if not np.isin(found, np.arange(classes + 1)).all():
         raise InputError(
             f"{case.mask} holds the numbers {', '.join(f'{n:g}' for n in found[:8])}; "
             f"with {classes} classes they go from 0 (background) to {classes}: check --classes"
         )
-    return labels.astype(np.uint8)
+    numbers = labels.astype(np.uint8)
+    return numbers

@@ -79,6 +79,7 @@ def new_image_card(
         window=task.window,
         percentiles=None if task.window else task.percentiles,
         classes=task.classes,
+        tile=task.tile,
         **texts,  # type: ignore[arg-type]
     )
 
@@ -106,6 +107,7 @@ class ImageLearner(Learner):
             "classes": card.classes,
             "window": card.window,
             "percentiles": card.percentiles,
+            "tile": card.tile,
         }
         return json.dumps({**dataclasses.asdict(self.settings), **task}, sort_keys=True)
 

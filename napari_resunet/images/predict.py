@@ -32,7 +32,8 @@ def predict_image(
     Parameters
     ----------
     array : (y, x) or (z, y, x) array, with a last axis of 3 or 4 if in colour
-        Each slice is resized to the grid of the model as a whole, and the answer back.
+        Each slice is resized to the grid of the model, as a whole or in overlapping tiles as the card says, and the
+        answer back.
     model : str, Path or Model
         What `napari-resunet train-images` has made.
     device : str

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_resunet.errors import InputError, PredictionError
+from napari_resunet.images.tiles import grown, tile_weights, tiles_of
 from napari_resunet.model.card import ModelCard
 from napari_resunet.model.device import Device
 from napari_resunet.model.slices import scale_hu, shrink
@@ -92,7 +93,7 @@ def image_probabilities(
     network : Module
         In evaluation mode, on `device`, channels last.
     card : ModelCard
-        Says the grid, to which the whole slice is resized.
+        Says the grid, to which a slice is resized, and the side of the tiles it is cut into before.
     image : (n, c, y, x) Tensor
         From 0 to 1, on the CPU.
     device : Device
@@ -108,14 +109,32 @@ def image_probabilities(
     PredictionError
         If the network's answer is not finite.
     """
+    logits = (_tiled if card.tile else _whole)(network, card, image, device)
+    quantised: npt.NDArray[np.uint8] = logits.sigmoid_().mul_(255).round_().to(torch.uint8).cpu().numpy()
+    return quantised
+
+
+def _tiled(network: nn.Module, card: ModelCard, image: Tensor, device: Device) -> Tensor:
+    """Return native logits (n, classes, y, x): the weighted mean of those of overlapping tiles."""
+    rows, columns = image.shape[2:]
+    whole = grown(image, card.tile)
+    weights = tile_weights(card.tile)
+    total = torch.zeros(len(whole), len(card.classes), *whole.shape[2:])
+    weight = torch.zeros(whole.shape[2:])
+    for here in tiles_of((whole.shape[2], whole.shape[3]), card.tile):
+        total[..., *here] += weights * _whole(network, card, whole[..., *here], device).cpu()
+        weight[here] += weights
+    return (total / weight)[..., :rows, :columns]
+
+
+def _whole(network: nn.Module, card: ModelCard, image: Tensor, device: Device) -> Tensor:
+    """Return native logits (n, classes, y, x) of images that are resized to the grid as they are."""
     seen = shrink(image, card.grid).to(device.torch, memory_format=torch.channels_last)
     with device.autocast():
-        logits = network(seen)
+        logits: Tensor = network(seen)
     logits = logits.float()
     if not torch.isfinite(logits).all():
         raise PredictionError(
             f"the network {card.name} gave values that are not finite on {device.label}; choose device cpu"
         )
-    native = functional.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
-    quantised: npt.NDArray[np.uint8] = native.sigmoid_().mul_(255).round_().to(torch.uint8).cpu().numpy()
-    return quantised
+    return functional.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)

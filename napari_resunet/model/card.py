@@ -50,6 +50,9 @@ class ModelCard:
         exactly one of these three.
     classes : tuple of str
         What the output channels mean.
+    tile : int
+        Side in pixels of the squares that an image which is no CT is cut into, each resized to the grid; 0 where it
+        is resized as a whole.
     training_data : str
         What it has seen, with licences and attribution.
     figures : mapping
@@ -75,6 +78,7 @@ class ModelCard:
     window: tuple[float, float] | None = None
     percentiles: tuple[float, float] | None = None
     classes: tuple[str, ...] = ("lung",)
+    tile: int = 0
     training_data: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
     definition: str = ""
@@ -95,6 +99,8 @@ class ModelCard:
             raise CheckpointError(
                 f"the classes must have names, each its own, found {', '.join(self.classes) or 'none'}"
             )
+        if self.tile < 0:
+            raise CheckpointError(f"the tiles must have a side of pixels, found {self.tile}")
         if self.grid < 1 or self.grid % self.network.multiple:
             raise CheckpointError(
                 f"the grid must be a multiple of {self.network.multiple}, found {self.grid}"
@@ -115,6 +121,8 @@ class ModelCard:
             raise CheckpointError(f"percentiles lie between 0 and 100, found {self.percentiles}")
 
     def _check_ct(self) -> None:
+        if self.tile:
+            raise CheckpointError(f"a CT is not cut into tiles, found tiles of {self.tile} pixels")
         if self.network.in_channels != 1:
             raise CheckpointError(f"expected a network of 1 input channel, found {self.network.in_channels}")
         if len(self.classes) != 1:
@@ -159,6 +167,8 @@ class ModelCard:
         for scale in _SCALES:
             if fields[scale] is None:
                 del fields[scale]
+        if not self.tile:
+            del fields["tile"]
         form = FORMAT if self.is_for_ct else IMAGE_FORMAT
         return json.dumps({"format": form, **fields, "use": RESEARCH_ONLY}, sort_keys=True)
 

@@ -222,4 +222,5 @@ def finding(asked: Asked, *, track: Track) -> Iterator[Found]:
 def described(card: ModelCard) -> str:
     """Return what a model finds, and in what."""
     kind = "images in colour" if card.network.in_channels == 3 else "grey images"
-    return f"{card.name} {card.version} finds {', '.join(card.classes)} in {kind}, at grid {card.grid}"
+    how = f"in tiles of {card.tile} pixels" if card.tile else "as a whole"
+    return f"{card.name} {card.version} finds {', '.join(card.classes)} in {kind}, seen {how} at grid {card.grid}"

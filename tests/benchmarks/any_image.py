@@ -7,7 +7,8 @@ trained from scratch on images that are no CT, not how well it does on other pic
 
     python tests/benchmarks/any_image.py OUT [coins|tissue]
 
-writes tiles, masks, models and a picture of the result into OUT, and prints the Dice of the part held out, beside that
+writes the parts of the pictures, their masks and the models into OUT, and OUT/coins.png with the contours of the mask
+on the left and of what was found on the right; prints the Dice of the part held out, beside that
 of Otsu's threshold of the grey picture for the coins.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from rich.console import Console
 from scipy import ndimage
 from skimage import color, data, filters, morphology, segmentation
 
@@ -30,7 +32,8 @@ from napari_resunet.images.predict import image_labels, predict_image
 from napari_resunet.settings import ImageTask, TrainSettings
 
 Array = npt.NDArray[Any]
-COLUMNS = ("train", "train", "val", "test")  # of tiles, from left to right
+# Where along the columns of the picture a part ends: half is learnt from, a quarter chosen by, a quarter held out.
+PARTS = {"train": (0.0, 0.5), "val": (0.5, 0.75), "test": (0.75, 1.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +46,6 @@ class Example:
     task: ImageTask
     settings: TrainSettings
 
-    @property
-    def tile(self) -> tuple[int, int]:
-        """Rows and columns of a tile."""
-        rows, columns = self.mask.shape
-        return rows // (rows * 4 // columns), columns // 4
-
 
 def coins() -> Example:
     picture = data.coins()
@@ -58,7 +55,7 @@ def coins() -> Example:
     settings = TrainSettings(
         width=16, grid=96, steps=150, batch=6, ema=0.95, learning_rate=3e-3, validate_every=50
     )
-    return Example("coins", picture, mask.astype(np.uint8), ImageTask(classes=("coin",)), settings)
+    return Example("coins", picture, mask.astype(np.uint8), ImageTask(classes=("coin",), tile=96), settings)
 
 
 def tissue() -> Example:
@@ -68,27 +65,25 @@ def tissue() -> Example:
     mask = np.zeros(picture.shape[:2], np.uint8)
     mask[nuclei > filters.threshold_otsu(nuclei)] = 1
     mask[brown > filters.threshold_otsu(brown)] = 2
-    task = ImageTask(classes=("nucleus", "brown stain"))
+    task = ImageTask(classes=("nucleus", "brown stain"), tile=128)
     settings = TrainSettings(
         width=16, grid=128, steps=120, batch=6, ema=0.95, learning_rate=3e-3, validate_every=60
     )
     return Example("tissue", picture, mask, task, settings)
 
 
-def write_tiles(example: Example, folder: Path) -> list[tuple[Array, Array]]:
-    """Write the tiles to learn from and to choose by; return those of the last column with their masks."""
-    height, width = example.tile
-    held_out = []
-    for number, part in enumerate(COLUMNS):
-        for row in range(len(example.mask) // height):
-            here = np.s_[row * height : (row + 1) * height, number * width : (number + 1) * width]
-            picture, mask = example.picture[here], example.mask[here]
-            if part == "test":
-                held_out.append((picture, mask))
-                continue
-            (folder / part).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(folder / part / f"tile{number}{row}.png")
-            Image.fromarray(mask).save(folder / part / f"tile{number}{row}_mask.png")
+def write_parts(example: Example, folder: Path) -> tuple[Array, Array]:
+    """Write the parts to learn from and to choose by; return the part held out with its mask."""
+    width, held_out = example.mask.shape[1], (example.picture, example.mask)
+    for name, (first, last) in PARTS.items():
+        here = np.s_[:, round(first * width) : round(last * width)]
+        picture, mask = example.picture[here], example.mask[here]
+        if name == "test":
+            held_out = picture, mask
+            continue
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / name / "part.png")
+        Image.fromarray(mask).save(folder / name / "part_mask.png")
     return held_out
 
 
@@ -97,34 +92,22 @@ def dice(found: Array, true: Array) -> float:
 
 
 def run(example: Example, out: Path) -> None:
-    held_out = write_tiles(example, out / example.name)
+    picture, true = write_parts(example, out / example.name)
     model, started = out / f"{example.name}.safetensors", time.perf_counter()
     train_image_model(out / example.name, model, settings=example.settings, task=example.task, device="cpu")
     seconds = time.perf_counter() - started
-    found = np.stack([image_labels(predict_image(picture, model=model))[0] for picture, _ in held_out])
-    true = np.stack([mask for _, mask in held_out])
-    pictures = np.stack([picture for picture, _ in held_out])
+    found = image_labels(predict_image(picture, model=model, device="cpu"))[0]
     lines = [
         f"{name}: Dice {dice(found == number, true == number):.3f}"
         for number, name in enumerate(example.task.classes, 1)
     ]
     if example.name == "coins":
         threshold = filters.threshold_otsu(example.picture)
-        lines.append(f"Otsu's threshold instead: Dice {dice(pictures > threshold, true == 1):.3f}")
-    tiles = len(list((out / example.name / "train").glob("*_mask.png")))
-    lines.append(f"trained in {seconds:.0f} s on {tiles} tiles, held out {len(true)}")
-    for line in lines:
-        print(f"{example.name}: {line}", flush=True)  # noqa: T201
-    draw(pictures, true, found, out / f"{example.name}.png")
-
-
-def draw(pictures: Array, true: Array, found: Array, path: Path) -> None:
-    """Draw the tiles below each other, with the contours of the mask on the left and of what was found on the right."""
-    drawn = [
-        np.concatenate([segmentation.mark_boundaries(picture, labels) for labels in pair], axis=1)
-        for picture, *pair in zip(pictures, true, found, strict=True)
-    ]
-    Image.fromarray((np.concatenate(drawn) * 255).astype(np.uint8)).save(path)
+        lines.append(f"Otsu's threshold instead: Dice {dice(picture > threshold, true == 1):.3f}")
+    for line in (*lines, f"trained in {seconds:.0f} s"):
+        Console().print(f"{example.name}: {line}", highlight=False)
+    drawn = [segmentation.mark_boundaries(picture, labels) for labels in (true, found)]
+    Image.fromarray((np.concatenate(drawn, axis=1) * 255).astype(np.uint8)).save(out / f"{example.name}.png")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from image_making import discs, tiny_card, tiny_model
 from napari_resunet.errors import CheckpointError, InputError
 from napari_resunet.images.predict import image_labels, predict_image
 from napari_resunet.images.slices import as_slices, limits_of, scaled
+from napari_resunet.images.tiles import grown, tile_weights, tiles_of
 from napari_resunet.inference.predict import predict
 from napari_resunet.phantom import Phantom
 
@@ -43,6 +44,37 @@ def test_slices_of_a_stack_are_found_as_each_for_itself_with_a_window() -> None:
     # bfloat16 of another batch may round a probability to the next step of 1/255
     difference = predict_image(stack, model=model, device="cpu")[0].astype(int) - np.stack(each)
     assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("tile", [16, 21, 32])
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 40, 63, 64, 100])
+def test_tiles_cover_an_image_and_never_leave_it(length: int, tile: int) -> None:
+    image = grown(torch.zeros(1, 1, length, length), tile)
+    seen = torch.zeros(image.shape[2:])
+    for here in tiles_of(tuple(image.shape[2:]), tile):
+        assert seen[here].shape == (tile, tile)
+        seen[here] += tile_weights(tile)
+    assert image.shape[2] == max(length, tile)
+    assert float(seen.min()) > 0
+
+
+def test_an_image_of_one_tile_is_found_as_it_is_as_a_whole() -> None:
+    picture = np.random.default_rng(0).random((40, 40))
+    whole, tiled = (
+        predict_image(picture, model=tiny_model(1, tile=tile), device="cpu").astype(int) for tile in (0, 40)
+    )
+    # a weighted mean of one value may round to the next step of 1/255
+    assert np.abs(whole - tiled).max() <= 1
+
+
+def test_a_tile_is_found_alike_wherever_it_lies_in_a_large_image() -> None:
+    # of squares side by side, each with the same pattern, those in the middle see the same all around
+    pattern = np.random.default_rng(0).random((32, 32))
+    found = predict_image(np.tile(pattern, (4, 5)), model=tiny_model(1, tile=64), device="cpu")[0, 0].astype(
+        int
+    )
+    assert found.shape == (128, 160)
+    np.testing.assert_allclose(found[32:64, 32:64], found[64:96, 96:128], atol=1)
 
 
 def test_a_pixel_is_of_the_most_probable_class_that_reaches_the_threshold() -> None:

@@ -68,6 +68,22 @@ def test_grey_images_make_a_network_of_one_channel(tmp_path: Path) -> None:
     assert (card.classes, card.network.in_channels, card.window) == (("object",), 1, (0, 255))
 
 
+def test_an_image_is_learnt_from_tile_by_tile(tmp_path: Path) -> None:
+    data = write_discs(tmp_path, 2)
+    card = tiny_card(3, ("red", "green"), tile=24)
+    slices = load_image_slices(find_pairs(data), card, 32)
+    assert slices.hu.shape == (
+        2 * 9,
+        3,
+        64,
+        64,
+    )  # three by three tiles of half the side, half over each other
+    assert slices.lungs.shape == (2 * 9, 2, 64, 64)
+    middle = slices.lungs[4, :, :, :].float().mean(dim=(1, 2)) / 255
+    here = discs(0)[1][12:36, 12:36]
+    assert middle.tolist() == pytest.approx([(here == 1).mean(), (here == 2).mean()], abs=0.01)
+
+
 def cut_off(steps: Sequence[T], /) -> Iterator[T]:
     yield from steps[:3]
     raise CancelledError("the power went")

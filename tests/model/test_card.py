@@ -60,7 +60,7 @@ def test_a_card_comes_back_from_json_as_it_was(preset: str) -> None:
 
 def test_a_card_for_colour_images_comes_back_from_json_as_it_was() -> None:
     network = dataclasses.replace(CARD.network, in_channels=3)
-    scale = {"window_hu": None, "percentiles": (1.0, 99.5)}
+    scale = {"window_hu": None, "percentiles": (1.0, 99.5), "tile": 256}
     card = dataclasses.replace(CARD, network=network, classes=("nucleus", "stain"), **scale)
     assert ModelCard.from_json(card.to_json()) == card
     assert json.loads(card.to_json())["format"] == 2
@@ -70,7 +70,7 @@ def test_a_card_for_ct_is_written_as_it_always_was() -> None:
     # the fields of format 1, with the window and none of the scales for other images
     fields = json.loads(CARD.to_json())
     assert fields["format"] == 1
-    assert not {"window", "percentiles"} & fields.keys()
+    assert not {"window", "percentiles", "tile"} & fields.keys()
     assert fields["network"].keys() == {"shortcut", "stem", "units", "width", "in_channels"}
 
 
@@ -107,6 +107,7 @@ def test_a_card_says_that_it_is_for_research_only() -> None:
         (with_fields(window_hu=None), "one of window_hu, window and percentiles, found none"),
         (with_fields(percentiles=[1, 99]), "one of .*, found HU window, percentiles"),
         (with_fields(window_hu=None, percentiles=[1, 101]), "percentiles lie between 0 and 100"),
+        (with_fields(tile=64), "a CT is not cut into tiles"),
         (with_fields(window_hu=None, window=[255, 0]), "the model card's window must rise"),
         (with_fields(window_hu=None, window=[0, 1], classes=["a", "a"]), "each its own, found a, a"),
         (with_fields(window_hu=None, window=[0, 1], classes=[]), "must have names, each its own, found none"),

@@ -12,10 +12,10 @@ from napari_resunet.model.presets import NetworkSettings
 from napari_resunet.model.resunet import ResUNet
 
 
-def network(**options: Any) -> ResUNet:
+def network(classes: int = 1, **options: Any) -> ResUNet:
     """A network whose batch normalisations all do something."""
     torch.manual_seed(0)
-    made = ResUNet(NetworkSettings(width=4, **options))
+    made = ResUNet(NetworkSettings(width=4, **options), classes)
     for part in made.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.weight, 0.5, 1.5)
@@ -35,6 +35,15 @@ def test_the_folded_network_gives_the_answer_of_the_network(shortcut: Any, units
     expected, found = plain(image), FoldedResUNet(plain)(image)
     assert float(expected.std()) > 0.01
     # float32 rounds by 2**-24, at each of some 60 layers, of sums whose parts are larger than they are
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@torch.inference_mode()
+def test_a_network_of_colour_images_and_three_classes_folds_as_well() -> None:
+    plain = network(classes=3, in_channels=3)
+    image = torch.rand(2, 3, 32, 48)
+    expected, found = plain(image), FoldedResUNet(plain)(image)
+    assert expected.shape == (2, 3, 32, 48)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 

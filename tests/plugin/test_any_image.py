@@ -71,7 +71,9 @@ def test_a_grey_stack_gets_layers_of_its_shape(widget, viewer, model: Path, qtbo
 def test_what_is_missing_is_said_on_the_button(widget, viewer, model: Path) -> None:
     assert (widget.start.enabled, widget.start.tooltip) == (False, "Choose a model first.")
     widget.model.value = model
-    assert widget.model_card.value == "tiny 1 finds red, green in images in colour, at grid 32"
+    assert (
+        widget.model_card.value == "tiny 1 finds red, green in images in colour, seen as a whole at grid 32"
+    )
     assert (widget.start.enabled, widget.start.tooltip) == (False, "Choose an image layer first.")
     layer = viewer.add_image(np.zeros((8, 8)))
     assert widget.start.enabled
