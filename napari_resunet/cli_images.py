@@ -66,7 +66,7 @@ def train_images(
     validate_every: Annotated[int, option(TrainSettings, "validate_every")] = TrainSettings.validate_every,
     seed: Annotated[int, option(TrainSettings, "seed")] = TrainSettings.seed,
 ) -> None:
-    """Train a network from scratch on images that are no CT.
+    """Train a network on images that are no CT.
 
     The same command goes on where it was stopped.
     """
@@ -123,9 +123,9 @@ def segment_image(
         typer.Option(help="A pixel needs at least this probability to be of a class.", min=0.01, max=0.99),
     ] = MaskSettings.threshold,
 ) -> None:
-    """Segment an image that is no CT with a model of train-images.
+    """Find things in an image that is no CT.
 
-    A sidecar beside the labels tells how they were made.
+    The model is one that train-images has made; a sidecar beside the labels tells how they were made.
     """
     from napari_resunet import image_jobs
     from napari_resunet.model.card import read_card
