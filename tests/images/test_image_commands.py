@@ -102,6 +102,7 @@ def test_a_ct_is_refused_to_a_model_of_other_images(
     code, _, err = command(way, *arguments)
     assert code == 3
     assert "the model tiny finds red, green in images that are no CT; choose a model for CT" in err
+    assert not list(tmp_path.glob("*.run"))  # nothing was begun
 
 
 def test_a_picture_is_refused_to_a_model_for_ct(command: Command, tmp_path: Path) -> None:

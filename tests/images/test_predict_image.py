@@ -9,7 +9,7 @@ from napari_resunet.errors import CheckpointError, InputError
 from napari_resunet.images.predict import image_labels, predict_image
 from napari_resunet.images.slices import as_slices, limits_of, scaled
 from napari_resunet.images.tiles import grown, tile_weights, tiles_of
-from napari_resunet.inference.predict import predict
+from napari_resunet.inference.predict import Prediction
 from napari_resunet.phantom import Phantom
 
 
@@ -78,9 +78,9 @@ def test_a_tile_is_found_alike_wherever_it_lies_in_a_large_image() -> None:
 
 
 def test_a_pixel_is_of_the_most_probable_class_that_reaches_the_threshold() -> None:
-    probabilities = np.array([[[[0, 127, 128, 200, 130]]], [[[127, 0, 130, 150, 130]]]], np.uint8)
-    assert image_labels(probabilities).tolist() == [[[0, 0, 2, 1, 1]]]
-    assert image_labels(probabilities, threshold=0.7).tolist() == [[[0, 0, 0, 1, 0]]]
+    probabilities = np.array([[[[0, 127, 128, 128, 200, 130]]], [[[127, 0, 0, 130, 150, 130]]]], np.uint8)
+    assert image_labels(probabilities).tolist() == [[[0, 0, 1, 2, 1, 1]]]  # 128 / 255 is the first above 0.5
+    assert image_labels(probabilities, threshold=0.7).tolist() == [[[0, 0, 0, 0, 1, 0]]]
 
 
 def test_percentiles_are_of_the_image_and_a_window_is_of_the_model() -> None:
@@ -122,6 +122,6 @@ def test_what_is_no_image_for_the_model_is_refused(image: np.ndarray, channels: 
 
 def test_a_ct_is_not_given_to_a_model_of_other_images_nor_an_image_to_one_of_ct(chest: Phantom) -> None:
     with pytest.raises(CheckpointError, match="the model tiny finds thing in images that are no CT; choose"):
-        predict(chest.volume, model=tiny_model(1), device="cpu", grid=32)
+        Prediction(chest.volume, model=tiny_model(1), device="cpu", grid=32)  # before it runs
     with pytest.raises(CheckpointError, match="the model lung-ct is for CT in HU; use it in the widget"):
         predict_image(discs(0)[0], model="lung-ct", device="cpu")

@@ -104,3 +104,9 @@ def test_an_image_that_the_model_cannot_see_is_refused_and_nothing_is_added(
     reason = "the image is in colour, the model is for grey ones; convert the image to grey values"
     assert (shown, widget.status.value) == ([reason], reason)
     assert len(viewer.layers) == 1
+
+
+def test_the_window_for_ct_says_that_such_a_model_is_not_for_it(dock, model: Path) -> None:
+    dock.segment.model.choices = ["lung-ct", str(model)]
+    dock.segment.model.value = str(model)
+    assert "the model tiny finds red, green in images that are no CT; choose" in dock.segment.model_card.value
