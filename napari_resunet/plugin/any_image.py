@@ -94,6 +94,7 @@ class AnyImageSegmentation(Container):
             ],
             labels=False,
         )
+        self.native.layout().addStretch(1)  # the text would take the room that is left
         self.model.changed.connect(self._show_card)
         self.image.changed.connect(self._show_ready)
         self.start.changed.connect(self.run)

@@ -73,7 +73,7 @@ def test_a_picture_is_cropped_near_the_body_box(monkeypatch: pytest.MonkeyPatch)
         def uniform(self, low: float, _high: float, size: object) -> object:
             return np.full(size, low)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(module, "_bend", lambda *_: 0)
+    monkeypatch.setattr(module, "bend", lambda *_: 0)
     lungs = torch.zeros(1, 1, SIDE, SIDE)
     lungs[:, :, 8:24, 8:24] = 1
     _, mask = move(AIR_HU * (1 - lungs), lungs, margin=0.25, rng=Still())  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def test_pictures_are_turned_shifted_and_mirrored() -> None:
 
 
 def test_bending_is_a_few_per_cent_of_the_picture_at_most() -> None:
-    bend = module._bend(torch.Size((200, 1, SIDE, SIDE)), generator())
+    bend = module.bend(torch.Size((200, 1, SIDE, SIDE)), generator())
     assert bend.shape == (200, SIDE, SIDE, 2)
     # the picture is 2 wide; strength 0.025 times normal numbers: 5 deviations and a bicubic overshoot of a quarter
     assert 0 < bend.abs().max() < 0.025 * 5 * 1.25
