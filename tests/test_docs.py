@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_making import tiny_model
 from typer.main import get_command
 
 from napari_resunet import cli, workflows
@@ -18,6 +19,7 @@ from napari_resunet.case import Case
 from napari_resunet.cohort.answers import read_rows, said_in
 from napari_resunet.geometry import Geometry
 from napari_resunet.model.card import read_card
+from napari_resunet.model.checkpoint import save_model
 from napari_resunet.model.presets import NetworkSettings
 from napari_resunet.phantom import Phantom
 from napari_resunet.training.corrections import read_corrections
@@ -25,8 +27,8 @@ from napari_resunet.volume import Volume
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-WINDOW_PAGES = ("one-ct", "correction-and-review", "cohort", "teaching")
-NAPARIS_OWN = {"Plugins"}  # menus
+WINDOW_PAGES = ("another-image", "one-ct", "correction-and-review", "cohort", "teaching")
+NAPARIS_OWN = {"Plugins", "Segment any image"}  # menus, and names in napari.yaml
 
 
 def text_of(page: str) -> str:
@@ -66,6 +68,7 @@ def test_every_command_of_a_page_is_one_that_the_command_line_takes(page: Path) 
 def test_the_tutorials_hold_the_commands_that_are_checked() -> None:
     counts = {page.stem: len(commands(text_of(page.stem))) for page in PAGES}
     assert {page: count for page, count in counts.items() if count} == {
+        "another-image": 4,
         "cohort": 12,
         "correction-and-review": 5,
         "one-ct": 6,
@@ -98,6 +101,8 @@ def test_the_commands_for_one_ct_do_what_they_say(
     "page", [page for page in PAGES if "```python" in page.read_text("utf-8")], ids=lambda page: page.stem
 )
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = tiny_model(1, ("nucleus", "membrane"))
+    save_model(cells.network, cells.card, tmp_path / "cells.safetensors")
     shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
     monkeypatch.chdir(tmp_path)
     for number, snippet in enumerate(blocks(page.read_text(encoding="utf-8"), "python")):
