@@ -33,9 +33,11 @@ from napari_resunet.settings import TrainSettings
 from napari_resunet.training import cases, dataset, loop
 from napari_resunet.training.augment import INGREDIENTS
 from napari_resunet.training.corrections import read_corrections
+from napari_resunet.training.replay import replay_to_learn, with_replay
 
 OLD = "effusion, contrast, gas, table, field of view, coarse"
 TWICE = (6, 8, 12, 6)  # units in each level; 3, 4, 6, 3 otherwise
+FINEST = 256  # side in pixels of the grids that the slices are kept for
 SMALL = {"width": 16, "validate_every": 500}
 
 EXPERIMENTS: dict[str, dict[str, object]] = {
@@ -48,6 +50,7 @@ EXPERIMENTS: dict[str, dict[str, object]] = {
     "mixed grids": {"fine": 0.4},
     "mixed grids, fewer kinds": {"fine": 0.4, "without": OLD},
     "hard 1": {"hard": 1.0},
+    "made-up chests as well": {"made_up": 0.1},
     "identity, twice as deep": {"preset": "identity", "units": TWICE},
     "plain, twice as deep": {"preset": "plain", "units": TWICE},
 }
@@ -103,7 +106,7 @@ def run(
     for seed in seeds:
         for name in names:
             choices = {**SMALL, **EXPERIMENTS[name], "seed": seed, "steps": steps}
-            units = choices.pop("units", None)
+            units, made_up = choices.pop("units", None), choices.pop("made_up", 0.0)
             settings = TrainSettings(**choices)
             model_path = out / f"{name.replace(' ', '-')}-{steps}-{seed}.safetensors"
             result = model_path.with_suffix(".json")
@@ -111,7 +114,7 @@ def run(
                 continue
             began = time.monotonic()
             curve = loop.train(
-                slices,
+                _with_chests(slices, made_up) if made_up else slices,
                 validation,
                 card=_card(settings, model_path.stem, units),
                 settings=settings,
@@ -129,6 +132,11 @@ def run(
             result.write_text(json.dumps(row, indent=1))
 
 
+def _with_chests(slices: dataset.Slices, share: float) -> dataset.Slices:
+    chests = replay_to_learn(FINEST)
+    return with_replay(slices, dataclasses.replace(chests, lungs=chests.lungs[:, :1]), share)
+
+
 def _card(settings: TrainSettings, name: str, units: tuple[int, ...] | None) -> ModelCard:
     card = loop.new_card(settings, name=name)
     if units is None:
@@ -144,7 +152,7 @@ def _loaded(
     mark = f"-{hashlib.sha256(corrections.read_bytes()).hexdigest()[:8]}" if corrections else ""
     kept = out / f"data{mark}.pt"
     if not kept.exists():
-        slices = dataset.load_slices(training, 256, corrections=mending)
+        slices = dataset.load_slices(training, FINEST, corrections=mending)
         loaded = list(dataset.load_cases(validation, mending))
         torch.save((slices, loaded), kept)
     return torch.load(kept, weights_only=False)  # written above, by this very script
