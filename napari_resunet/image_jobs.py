@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def train_image_model(
     model_path : Path
         A ``.safetensors`` file.
     settings : TrainSettings
-        The recipe.
+        The recipe; there are no fine steps.
     task : ImageTask, optional
         What is to be found, and how images are scaled; one class and percentiles 1 and 99 by default.
     texts : mapping, optional
@@ -66,6 +67,7 @@ def train_image_model(
     require_model_name(model_path)
     require_folder(model_path)
     chosen = choose_device(device)
+    settings = replace(settings, fine=0.0, fine_steps=0)
     training, validation = pairs.split_pairs(data, settings.seed)
     record_provenance(
         model_path.with_suffix(".run"),
@@ -79,9 +81,8 @@ def train_image_model(
     card = learn.new_image_card(
         settings, task or ImageTask(), channels=channels, **{"name": model_path.stem, **(texts or {})}
     )
-    finest = settings.grid * (2 if settings.fine else 1)
     return learn.train_on_images(
-        dataset.load_image_slices(training, card, finest, read_track),
+        dataset.load_image_slices(training, card, settings.grid, read_track),
         list(dataset.load_images(validation, card, read_track)),
         card=card,
         settings=settings,
