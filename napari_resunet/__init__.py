@@ -18,7 +18,7 @@ Where things live, each importing only from what stands above it::
     phantom/                    a made-up chest CT with known lungs
     pictures                    contours and curves as PNG
     inference/                  predict (streams slices), postprocess (threshold, clean-up, sides)
-    training/                   cases, dataset, augment, losses, loop, both grids, calibration; fine-tuning on corrected cases
+    training/                   cases, dataset, augment, losses, loop, calibration; fine-tuning on corrected cases
     images/                     images that are no CT, grey or colour, one class or several: training, prediction
     editing/                    what a hand changed, the tools that correct a mask, the review, the journal of edits
     preflight                   what is checked of a CT before the network runs

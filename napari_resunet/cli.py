@@ -351,9 +351,8 @@ def train(
     preset: Annotated[PresetName, _option(TrainSettings, "preset")] = PresetName.paper,
     width: Annotated[int, _option(TrainSettings, "width")] = TrainSettings.width,
     grid: Annotated[int, _option(TrainSettings, "grid")] = TrainSettings.grid,
-    steps: Annotated[int, _option(TrainSettings, "steps")] = TrainSettings.steps,
-    fine_steps: Annotated[int, _option(TrainSettings, "fine_steps")] = TrainSettings.fine_steps,
     fine: Annotated[float, _option(TrainSettings, "fine")] = TrainSettings.fine,
+    steps: Annotated[int, _option(TrainSettings, "steps")] = TrainSettings.steps,
     batch: Annotated[int, _option(TrainSettings, "batch")] = TrainSettings.batch,
     hard: Annotated[float, _option(TrainSettings, "hard")] = TrainSettings.hard,
     without: Annotated[str, _option(TrainSettings, "without")] = TrainSettings.without,
@@ -371,9 +370,8 @@ def train(
         preset=preset.value,
         width=width,
         grid=grid,
-        steps=steps,
-        fine_steps=fine_steps,
         fine=fine,
+        steps=steps,
         batch=batch,
         hard=hard,
         without=without,
@@ -394,7 +392,7 @@ def train(
         train_track=show_progress("training"),
     )
     best = max(curve, key=lambda line: line.dice)
-    found = f"validation Dice {best.dice:.4f} at step {best.step} of {curve[-1].step}"
+    found = f"validation Dice {best.dice:.4f} at step {best.step} of {settings.steps}"
     print(f"{output}: {found}; curve in {output.with_suffix('.run')}")
 
 

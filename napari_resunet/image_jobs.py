@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def train_image_model(
     model_path : Path
         A ``.safetensors`` file.
     settings : TrainSettings
-        The recipe; there are no fine steps.
+        The recipe.
     task : ImageTask, optional
         What is to be found, and how images are scaled; one class and percentiles 1 and 99 by default.
     texts : mapping, optional
@@ -67,7 +66,6 @@ def train_image_model(
     require_model_name(model_path)
     require_folder(model_path)
     chosen = choose_device(device)
-    settings = replace(settings, fine=0.0, fine_steps=0)
     training, validation = pairs.split_pairs(data, settings.seed)
     record_provenance(
         model_path.with_suffix(".run"),
@@ -81,8 +79,9 @@ def train_image_model(
     card = learn.new_image_card(
         settings, task or ImageTask(), channels=channels, **{"name": model_path.stem, **(texts or {})}
     )
+    finest = settings.grid * (2 if settings.fine else 1)
     return learn.train_on_images(
-        dataset.load_image_slices(training, card, settings.grid, read_track),
+        dataset.load_image_slices(training, card, finest, read_track),
         list(dataset.load_images(validation, card, read_track)),
         card=card,
         settings=settings,

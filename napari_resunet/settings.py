@@ -193,20 +193,14 @@ class TrainSettings:
     grid: int = _choice(
         128, "Grid", "Side in pixels of the training images; a multiple of 16.", low=32, high=512
     )
-    steps: int = _choice(5000, "Steps", "Optimiser steps at the grid.", low=1)
-    fine_steps: int = _choice(
-        1000,
-        "Fine steps",
-        "Steps after those, some of them at twice the grid, so that the model serves both; 0 for none.",
-        low=0,
-    )
     fine: float = _choice(
-        0.4,
+        0.0,
         "Fine share",
-        "Share of the fine steps that are at twice the grid, with a quarter of the batch.",
+        "Share of the steps at twice the grid, with a quarter of the batch, so that the model serves both.",
         low=0.0,
         high=1.0,
     )
+    steps: int = _choice(5000, "Steps", "Optimiser steps in all.", low=1)
     batch: int = _choice(12, "Batch", "Slices a step.", low=2, high=512)
     hard: float = _choice(
         0.0,

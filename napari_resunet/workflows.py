@@ -245,7 +245,7 @@ def train_model(
 ) -> Any:
     """Train a network on a folder of CT and masks, and calibrate its probabilities on the validation cases.
 
-    See `napari_resunet.training.both_grids` and `napari_resunet.training.calibration`.
+    See `napari_resunet.training.loop.train` and `napari_resunet.training.calibration`.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def train_model(
         If the data or the corrections cannot be used.
     """
     from napari_resunet.model.device import choose_device
-    from napari_resunet.training import both_grids, cases, dataset, loop
+    from napari_resunet.training import cases, dataset, loop
     from napari_resunet.training.calibration import temper
     from napari_resunet.training.corrections import not_there, read_corrections
     from napari_resunet.training.provenance import record_provenance
@@ -291,10 +291,10 @@ def train_model(
     card = loop.new_card(settings, **{"name": model_path.stem, **(texts or {})})
     card = replace(card, recipe={"corrections": made_from["corrections"]})
     slices = dataset.load_slices(
-        training, settings.grid * (2 if settings.fine_steps else 1), read_track, corrections=mending
+        training, settings.grid * (2 if settings.fine else 1), read_track, corrections=mending
     )
     others = list(dataset.load_cases(validation, mending, read_track))
-    curve = both_grids.train_for_both_grids(
+    curve = loop.train(
         slices,
         others,
         card=card,

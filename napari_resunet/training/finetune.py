@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_resunet.errors import CheckpointError, InputError, OutputError
 from napari_resunet.io.atomic import replacing
@@ -31,7 +31,7 @@ from napari_resunet.track import Track, silent
 from napari_resunet.training.comparison import LearnProgress, Learnt, figures, has_forgotten, speaks_against
 from napari_resunet.training.corrected import CorrectedCase, Lesson, slices_to_learn, slices_to_validate
 from napari_resunet.training.dataset import LabelledCase
-from napari_resunet.training.loop import GoingOn, validate, write_curve
+from napari_resunet.training.loop import Learner, validate, write_curve
 from napari_resunet.training.losses import weighted_dice_bce_loss
 from napari_resunet.training.replay import WithReplay, joined, replay_to_learn, replay_to_measure, with_replay
 
@@ -341,13 +341,15 @@ def _as_training(settings: LearnSettings, card: ModelCard) -> TrainSettings:
     )
 
 
-class _FineTuner(GoingOn):
+class _FineTuner(Learner):
     """A learner that begins as its parent and minds what a hand has set."""
 
     line = LearnProgress
 
     def __init__(self, parent: Model, settings: LearnSettings, device: Device, material: Material) -> None:
-        super().__init__(parent, _as_training(settings, parent.card), device, len(material.data.hu))
+        super().__init__(parent.card, _as_training(settings, parent.card), device, len(material.data.hu))
+        for network in (self.network, self.average):
+            network.load_state_dict(parent.network.state_dict())
         self._edited_weight = settings.edited_weight
         self._said = {
             **dataclasses.asdict(settings),
@@ -373,6 +375,12 @@ class _FineTuner(GoingOn):
         self.losses.append(loss)
         self.is_whole = True
         return loss
+
+    def _make_ready(self) -> None:
+        self.network.train()
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
         lungs, edited = target[:, :1], target[:, 1:]

@@ -20,7 +20,7 @@ from torch.optim import AdamW
 from napari_resunet.errors import CheckpointError, InputError
 from napari_resunet.io.atomic import replacing
 from napari_resunet.model.card import ModelCard
-from napari_resunet.model.checkpoint import Model, load_state, save_model, save_state
+from napari_resunet.model.checkpoint import load_state, save_model, save_state
 from napari_resunet.model.device import Device
 from napari_resunet.model.presets import PRESETS
 from napari_resunet.model.resunet import ResUNet
@@ -161,7 +161,7 @@ def teach(
         losses.clear()
         if dice >= max(line.dice for line in curve):
             figures = {**card.figures, "validation Dice, native grid, no clean-up": round(dice, 4)}
-            recipe = {**learner.recipe(), "best step": learner.step}
+            recipe = {**card.recipe, **dataclasses.asdict(settings), "best step": learner.step}
             best = dataclasses.replace(card, figures=figures, recipe=recipe)
             with replacing(model_path) as temporary:  # the last good one is there until this one is whole
                 save_model(learner.average, best, temporary, half=True)
@@ -286,8 +286,8 @@ class Learner:
     def calibrate(self, data: Slices) -> None:
         """Measure anew what the batch normalisations of the average go by, at the grid of the model.
 
-        What was averaged along the way belongs to weights of the past; on slices that hold little lung that is
-        enough for the network to find none of it.
+        What was averaged along the way belongs to weights of the past, and in part to the finer grid; on slices
+        that hold little lung that is enough for the network to find none of it.
         """
         norms = [module for module in self.average.modules() if isinstance(module, nn.BatchNorm2d)]
         usual = [norm.momentum for norm in norms]
@@ -303,10 +303,6 @@ class Learner:
         self.average.eval()
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
-
-    def recipe(self) -> dict[str, Any]:
-        """Return what the model card is to say of how it was trained."""
-        return {**self.card.recipe, **dataclasses.asdict(self.settings)}
 
     def begun_with(self) -> str:
         """Return what must be the same for a training to be taken up again."""
@@ -370,24 +366,6 @@ class Learner:
         if not 0 <= self.step <= self.settings.steps:
             raise ValueError(f"step {self.step} of {self.settings.steps}")
         return [self.line(int(step), *map(float, rest)) for step, *rest in state["curve"]]
-
-
-class GoingOn(Learner):
-    """A learner that begins as a trained model, whose batch normalisations stay as they are."""
-
-    def __init__(self, model: Model, settings: TrainSettings, device: Device, slices: int) -> None:
-        super().__init__(model.card, settings, device, slices)
-        for network in (self.network, self.average):
-            network.load_state_dict(model.network.state_dict())
-
-    def _make_ready(self) -> None:
-        self.network.train()
-        for module in self.network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-
-    def calibrate(self, data: Slices) -> None:
-        """Leave what the batch normalisations go by."""
 
 
 def _memory_format(width: int) -> torch.memory_format:

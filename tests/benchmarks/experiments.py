@@ -38,7 +38,7 @@ from napari_resunet.training.replay import replay_to_learn, with_replay
 OLD = "effusion, contrast, gas, table, field of view, coarse"
 TWICE = (6, 8, 12, 6)  # units in each level; 3, 4, 6, 3 otherwise
 FINEST = 256  # side in pixels of the grids that the slices are kept for
-SMALL = {"width": 16, "validate_every": 500, "fine": 0.0}
+SMALL = {"width": 16, "validate_every": 500}
 
 EXPERIMENTS: dict[str, dict[str, object]] = {
     "paper": {},
