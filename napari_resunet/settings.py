@@ -89,7 +89,8 @@ class PredictSettings:
     grid: int = _choice(
         128,
         "Grid",
-        "Side in pixels of the square each slice is resized to: 128 as published, 256 for finer contours.",
+        "Side in pixels of the square each slice is resized to: 128 as published; 256 averages both, "
+        "for finer contours.",
         options=(128, 256),
     )
 

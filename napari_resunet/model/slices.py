@@ -115,12 +115,15 @@ def slice_probabilities(
 ) -> npt.NDArray[np.uint8]:
     """Run the network over some slices.
 
+    At a grid finer than the one that the network has learnt at, logits are the mean of both: at its own grid it knows
+    best what is lung, at the finer one where it ends.
+
     Parameters
     ----------
     network : Module
         A `ResUNet`, or one that was folded; in evaluation mode, on `device`, channels last.
     card : ModelCard
-        Says the HU window.
+        Says the HU window, and the grid that it has learnt at.
     slices : (n, y, x) array
         HU of axial slices, front up.
     crop, grid
@@ -138,11 +141,10 @@ def slice_probabilities(
     NotFiniteError
         If the network's answer is not finite: no threshold would tell that from background.
     """
-    image = to_grid(slices, crop=crop, grid=grid, window_hu=card.require_window_hu(), device=device)
-    image = image.to(device.torch, memory_format=torch.channels_last)
-    with device.autocast():
-        logits = torch.cat([network(part) for part in torch.split(image, _at_once(image, device))])
-    logits = logits.float()
+    logits = _logits(network, card, slices, crop=crop, grid=grid, device=device)
+    if grid > card.grid:
+        coarse = _logits(network, card, slices, crop=crop, grid=card.grid, device=device)
+        logits = (logits + functional.interpolate(coarse, size=(grid, grid), mode="bilinear")) / 2
     finite = torch.isfinite(logits).flatten(1).all(dim=1)
     if not finite.all():
         raise NotFiniteError(
@@ -150,6 +152,17 @@ def slice_probabilities(
             index=int(finite.int().argmin()),
         )
     return from_grid(logits, crop=crop, shape=(slices.shape[1], slices.shape[2]), device=device)
+
+
+def _logits(
+    network: nn.Module, card: ModelCard, slices: npt.NDArray[Any], *, crop: Crop, grid: int, device: Device
+) -> Tensor:
+    """Return logits (n, 1, grid, grid) in float32."""
+    image = to_grid(slices, crop=crop, grid=grid, window_hu=card.require_window_hu(), device=device)
+    image = image.to(device.torch, memory_format=torch.channels_last)
+    with device.autocast():
+        logits = torch.cat([network(part) for part in torch.split(image, _at_once(image, device))])
+    return logits.float()
 
 
 def _at_once(image: Tensor, device: Device) -> int:

@@ -261,12 +261,14 @@ def as_matrices(model: Model, grid: int) -> tuple[Callable[[], None], int]:
     return multiply, count
 
 
-def alone(model: Model, slices: int, grid: int) -> Callable[[], None]:
+def alone(model: Model, slices: int, *grids: int) -> Callable[[], None]:
     """Return a run of the network as `predict` runs it, with nothing before or after it."""
     device = choose_device()
     network = ready_network(model, device).network
-    image = torch.rand(BATCH, 1, grid, grid).to(device.torch, memory_format=torch.channels_last)
-    parts = torch.split(image, _at_once(image, device))
+    parts: list[torch.Tensor] = []
+    for grid in grids:
+        image = torch.rand(BATCH, 1, grid, grid).to(device.torch, memory_format=torch.channels_last)
+        parts += torch.split(image, _at_once(image, device))
 
     def run() -> None:
         with torch.inference_mode():
@@ -320,7 +322,7 @@ def whole_runs(slices: int, grid: int, folder: Path, rounds: int, tell: Tell) ->
     ct, mask = folder / "ct.nii", folder / "lungs.nii.gz"
     nibabel.Nifti1Image(volume.array.T, volume.geometry.ras_affine).to_filename(ct)
     works: dict[str, Callable[[], object]] = {
-        "network": alone(shipped(), slices, grid),
+        "network": alone(shipped(), slices, *sorted({shipped().card.grid, grid})),
         "predict": partial(nru.predict, volume, grid=grid),
         "file to file": partial(segment, ct, mask, predict_settings=PredictSettings(grid=grid)),
     }

@@ -136,3 +136,18 @@ def test_an_answer_that_is_not_finite_is_refused() -> None:
         slice_probabilities(
             network, CARD, np.zeros((1, 32, 32), np.int16), crop=(0, 32, 0, 32), grid=32, device=CPU
         )
+
+
+def test_at_a_finer_grid_than_its_own_a_network_is_asked_at_both() -> None:
+    """A network that says at which grid it looks: the probability is that of the mean of both logits."""
+
+    class SaysGrid(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(image, {16: 1.0, 32: 4.0, 64: -2.0}[image.shape[-1]])
+
+    network: Any = SaysGrid()
+    slices = np.zeros((2, 20, 24), np.int16)
+    assert CARD.grid == 32
+    for grid, logit in ((16, 1.0), (32, 4.0), (64, (4.0 - 2.0) / 2)):
+        found = slice_probabilities(network, CARD, slices, crop=(0, 20, 0, 24), grid=grid, device=CPU)
+        assert set(found.flat) == {round(255 / (1 + np.exp(-logit)))}, grid
