@@ -143,7 +143,8 @@ def test_the_tables_of_the_tutorials_are_read_as_they_stand(tmp_path: Path) -> N
 
 def test_the_readme_leads_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert {f"docs/{page.name}" for page in PAGES} == set(re.findall(r"\((docs/[\w-]+\.md)\)", readme))
+    pages = {page.relative_to(ROOT).as_posix() for page in PAGES}
+    assert pages == set(re.findall(r"\(([\w/-]+/[\w-]+\.md)\)", readme))
 
 
 def test_a_slice_of_an_open_case_takes_the_memory_that_the_questions_tell() -> None:
