@@ -46,6 +46,9 @@ def local_workers(count: int, *, cuda: bool) -> Iterator[Any]:
     settings = {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": f"{_CONNECT_S}s",
+        # dask has every freed array given back to the system at once, so that each layer of a network pays for new
+        # memory: twice the time of a case
+        "distributed.nanny.pre-spawn-environ": {},
     }
     with ExitStack() as held:
         held.enter_context(config.set(settings))
