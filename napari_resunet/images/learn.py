@@ -25,10 +25,8 @@ from napari_resunet.model.slices import shrink
 from napari_resunet.settings import ImageTask, TrainSettings
 from napari_resunet.track import Track, silent
 from napari_resunet.training.dataset import OVERSIZE, Slices
-from napari_resunet.training.loop import Learner, Progress, teach
+from napari_resunet.training.loop import FALSE_SHARE, Learner, Progress, teach
 from napari_resunet.training.losses import dice_bce_loss
-
-_FALSE = 0.001  # of the picture: more of a class that is not there is a false positive
 
 
 def train_on_images(
@@ -124,7 +122,7 @@ def measure(
             if true.any():
                 dices.append(2 * np.count_nonzero(seen & true) / (np.count_nonzero(seen) + true.sum()))
             empty = ~true.any(axis=(1, 2))
-            false_positives += [bool(wrong.mean() > _FALSE) for wrong in seen[empty]]
+            false_positives += [bool(wrong.mean() > FALSE_SHARE) for wrong in seen[empty]]
     return float(np.mean(dices)), float(np.mean(false_positives)) if false_positives else 0.0
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from napari_resunet.errors import InputError
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.files import read_volume
 from napari_resunet.io.kind import PICTURES, kind_of
+from napari_resunet.io.picture import opened_picture
 from napari_resunet.io.regular_file import one_line, require_memory
 
 LABEL_ENDINGS = (".tif", ".tiff", ".png")
@@ -89,24 +90,15 @@ def write_labels(labels: npt.NDArray[np.uint8], path: Path) -> None:
 
 
 def _read_picture(path: Path, *, indices: bool = False) -> StoredImage:
-    try:
-        with Image.open(path, formats=PICTURES) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise InputError(f"{path} is animated; give one picture, or the slices as a TIFF stack")
-            require_memory(picture.size[0] * picture.size[1] * _MOST_BYTES, path)
-            if picture.mode in _GREY or picture.mode.startswith("I;") or (indices and picture.mode == "P"):
-                return StoredImage(np.array(picture))
-            if picture.mode == "LA":
-                return StoredImage(np.array(picture)[..., 0])
-            return StoredImage(np.array(picture.convert("RGB")), is_rgb=True)
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is damaged or cut short inside its header; copy or export it again"
-        ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path} is damaged or no readable picture ({one_line(error)}); copy or export it again"
-        ) from error
+    with opened_picture(path) as picture:
+        if getattr(picture, "n_frames", 1) > 1:
+            raise InputError(f"{path} is animated; give one picture, or the slices as a TIFF stack")
+        require_memory(picture.size[0] * picture.size[1] * _MOST_BYTES, path)
+        if picture.mode in _GREY or picture.mode.startswith("I;") or (indices and picture.mode == "P"):
+            return StoredImage(np.array(picture))
+        if picture.mode == "LA":
+            return StoredImage(np.array(picture)[..., 0])
+        return StoredImage(np.array(picture.convert("RGB")), is_rgb=True)
 
 
 def _read_tiff(path: Path) -> StoredImage:

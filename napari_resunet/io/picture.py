@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from napari_resunet.errors import InputError, SpacingUnknownError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.hounsfield import as_hu, as_labels
+from napari_resunet.io.kind import PICTURES
 from napari_resunet.io.orientation import orientation_note
 from napari_resunet.io.regular_file import one_line, require_memory, require_regular, sha256_of
 from napari_resunet.volume import Mask, Source, Volume
@@ -88,12 +90,25 @@ def _geometry(
 
 
 def _read_stored(path: Path) -> _Stored:
+    with opened_picture(path) as picture:
+        _require_one(picture, path)
+        array, notes = _grey(picture, path)
+        return _Stored(array[np.newaxis], str(picture.format), tuple(notes))
+
+
+@contextmanager
+def opened_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a PNG or JPEG; what goes wrong while it is read is told as what is wrong with the file.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or no picture.
+    """
     require_regular(path)
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as picture:
-            _require_one(picture, path)
-            array, notes = _grey(picture, path)
-            return _Stored(array[np.newaxis], str(picture.format), tuple(notes))
+        with Image.open(path, formats=PICTURES) as picture:
+            yield picture
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path} is damaged or cut short inside its header; copy or export it again"
