@@ -51,6 +51,8 @@ EXPERIMENTS: dict[str, dict[str, object]] = {
     "mixed grids, fewer kinds": {"fine": 0.4, "without": OLD},
     "hard 1": {"hard": 1.0},
     "made-up chests as well": {"made_up": 0.1},
+    "width 32": {"width": 32},
+    "width 64": {"width": 64},
     "identity, twice as deep": {"preset": "identity", "units": TWICE},
     "plain, twice as deep": {"preset": "plain", "units": TWICE},
 }
