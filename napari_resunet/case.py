@@ -83,11 +83,11 @@ class Case:
         Grows whenever probabilities or the mask it began from change.
     """
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, settings: MaskSettings | None = None) -> None:
         shape = volume.axial.shape
         self.volume = volume
         self.events = CaseEvents()
-        self.settings = MaskSettings()
+        self.settings = settings or MaskSettings()
         self.probability = np.zeros(shape, dtype=np.uint8)
         self.done = np.zeros(shape[0], dtype=bool)
         self.edit = np.zeros(shape, dtype=np.int8)

@@ -170,8 +170,7 @@ def describe(volume: Volume) -> str:
     low, high = np.nanmin(volume.array), np.nanmax(volume.array)
     lines = [
         f"{z} axial slices of {y} × {x}",
-        f"{dx:.3g} × {dy:.3g} × {dz:.3g} mm",
-        f"values from {low:.0f} to {high:.0f}",
+        f"{dx:.3g} × {dy:.3g} × {dz:.3g} mm, values from {low:.0f} to {high:.0f}",
     ]
     if volume.geometry.is_sheared:
         lines.append("tilted gantry: shown straight, exported as scanned")

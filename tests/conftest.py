@@ -12,6 +12,8 @@ from napari_resunet.phantom import Phantom, make_phantom
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: threads that wait for each other would slow all down
     os.environ |= {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
 
+os.environ["NAPARI_CONFIG"] = ""  # what the user of this machine prefers proves nothing
+
 __all__ = ["outcome", "pytest_terminal_summary"]  # found by pytest
 
 settings.register_profile("any machine", deadline=None)  # a slow machine proves nothing

@@ -102,7 +102,7 @@ def test_the_card_in_the_window_speaks_of_axial_slices_whatever_the_file_holds()
     assert (
         describe(volume)
         == describe(ct())
-        == "3 axial slices of 4 × 5\n0.7 × 0.8 × 2.5 mm\nvalues from -1000 to 300"
+        == "3 axial slices of 4 × 5\n0.7 × 0.8 × 2.5 mm, values from -1000 to 300"
     )
 
 

@@ -20,7 +20,9 @@ from napari_resunet.model.card import RESEARCH_ONLY, ModelCard, read_card
 from napari_resunet.plugin.forms import field_widget
 from napari_resunet.plugin.jobs import Job
 from napari_resunet.plugin.layers import UnitProbability, placed_like
-from napari_resunet.plugin.panels.text import fields, row, text
+from napari_resunet.plugin.panels.enabling import enable
+from napari_resunet.plugin.panels.rows import fields, row
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.software_gl import spare_programs
 from napari_resunet.settings import MaskSettings, PredictSettings
 from napari_resunet.track import Track
@@ -163,11 +165,10 @@ class AnyImageSegmentation(Container):
 
     def _show_ready(self) -> None:
         lacks = "a model" if self._card is None else "an image layer" if self.image.value is None else ""
-        self.start.enabled = not lacks and not self.is_running
-        self.start.tooltip = (
-            f"Choose {lacks} first." if lacks else "Add probabilities and labels as new layers."
-        )
-        self.stop.enabled = self.bar.visible = self.is_running
+        at_work = "The network is at work: wait, or cancel it." if self.is_running else ""
+        enable(self.start, f"Choose {lacks} first." if lacks else at_work)
+        enable(self.stop, "" if self.is_running else "Nothing is at work.")
+        self.bar.visible = self.is_running
 
     def _show_progress(self, _of_files: bool, done: int, total: int) -> None:
         self.bar.max, self.bar.value = total, done

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import napari.viewer
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from napari_resunet.editing.journal import journal_root
@@ -19,6 +20,7 @@ from napari_resunet.plugin.autosave import Autosave
 from napari_resunet.plugin.dialogs import Dialogs
 from napari_resunet.plugin.drops import Drops
 from napari_resunet.plugin.farewell import Farewell
+from napari_resunet.plugin.next_step import NextStep
 from napari_resunet.plugin.panels.correct import CorrectPanel
 from napari_resunet.plugin.panels.ct import CtPanel
 from napari_resunet.plugin.panels.export import ExportPanel
@@ -73,7 +75,15 @@ class LungSegmentation(QScrollArea):
         )
         self.autosave = Autosave(self.session, journal_root())
         self.recover = RecoverPanel(self.session, journal_root(), confirm=dialogs.confirm)
+        self._sections: dict[str, Section] = {}
         self._lay_out()
+        self._next_step = NextStep(
+            self.session,
+            self,
+            opens=(self.ct.open_folder, self.ct.open_file),
+            runs=(self.segment.start,),
+            exports=(self.export.export,),
+        )
         self._watch_window()
         for opened in (self.session.events.reading, self.session.events.case):
             opened.connect(self._warm_up)
@@ -110,7 +120,7 @@ class LungSegmentation(QScrollArea):
             ("Export", self.export, True),
             ("Learn", self.learn, False),
         ):
-            section = Section(title, panel.native)
+            section = self._sections[title] = Section(title, panel.native)
             if is_open:
                 section.expand(animate=False)
             column.addWidget(section)
@@ -119,6 +129,12 @@ class LungSegmentation(QScrollArea):
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(330)
+
+    def unfold(self, *titles: str) -> None:
+        """Unfold sections, and scroll to the first of them."""
+        for title in titles:
+            self._sections[title].expand(animate=False)
+        QTimer.singleShot(0, partial(self.ensureWidgetVisible, self._sections[titles[0]]))
 
     @property
     def main_window(self) -> QWidget | None:

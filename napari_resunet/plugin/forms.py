@@ -9,8 +9,8 @@ from magicgui.widgets import Widget, create_widget
 from napari_resunet.settings import explain
 
 
-def field_widget(settings: type[Any], name: str, *, widget_type: str | None = None) -> Any:
-    """Return the widget for the field `name` of a settings record."""
+def field_widget(settings: type[Any], name: str, *, value: Any = None, widget_type: str | None = None) -> Any:
+    """Return the widget for the field `name` of a settings record, with its default where no value is given."""
     meta = explain(settings, name)
     options: dict[str, Any] = {"tooltip": meta["tip"]}
     if meta["options"] is not None:
@@ -18,7 +18,7 @@ def field_widget(settings: type[Any], name: str, *, widget_type: str | None = No
     elif meta["low"] is not None:
         options |= {"min": meta["low"], "max": meta["high"], "step": meta["step"]}
     widget: Widget = create_widget(
-        value=meta["default"],
+        value=meta["default"] if value is None else value,
         annotation=meta["type"],
         name=name,
         label=meta["label"],

@@ -33,6 +33,21 @@ def ask_for_file(viewer: Viewer) -> None:
     show_widget(viewer).ask_file()
 
 
+def correct(viewer: Viewer) -> None:
+    """Show the tools that correct the mask, and the slices to look at."""
+    show_widget(viewer).unfold("Correct", "Review")
+
+
+def measure(viewer: Viewer) -> None:
+    """Show the part of the widget that measures the mask."""
+    show_widget(viewer).unfold("Measure")
+
+
+def export(viewer: Viewer) -> None:
+    """Show the part of the widget that writes the mask."""
+    show_widget(viewer).unfold("Export")
+
+
 def open_window(
     source: Path,
     *,

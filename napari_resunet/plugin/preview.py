@@ -11,7 +11,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 
 from napari_resunet.geometry import Geometry
-from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.panels.rows import row
+from napari_resunet.plugin.panels.text import text
 
 _SIDE = 150  # pixels of the longer side of a plane
 _DARKEST, _BRIGHTEST = 2, 99  # per cent of the values

@@ -28,7 +28,8 @@ from napari_resunet.io.dicom_list import SeriesInfo
 from napari_resunet.io.dicom_place import UnevenSlicesError
 from napari_resunet.io.orientation import is_assumed
 from napari_resunet.plugin.asked import without_options
-from napari_resunet.plugin.panels.text import fields, text
+from napari_resunet.plugin.panels.rows import fields
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.preview import Preview
 from napari_resunet.settings import InputAnswers
 from napari_resunet.volume import Volume

@@ -21,7 +21,7 @@ class Section(QCollapsible):
     def __init__(self, title: str, content: QWidget) -> None:
         # the arrow is text, which follows the theme; an icon would be drawn black on black
         super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
-        self._title = title
+        self.title = title
         self.layout().setContentsMargins(0, 2, 0, 2)
         self.layout().setSpacing(0)
         self.content().layout().setContentsMargins(2, 0, 2, 0)
@@ -30,4 +30,4 @@ class Section(QCollapsible):
         self._show_arrow(False)
 
     def _show_arrow(self, is_open: bool) -> None:
-        self.setText(f"{'▾' if is_open else '▸'}  {self._title}")
+        self.setText(f"{'▾' if is_open else '▸'}  {self.title}")

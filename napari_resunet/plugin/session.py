@@ -40,6 +40,7 @@ from napari_resunet.plugin.layers import (
 from napari_resunet.plugin.lazy import Loaded, is_lazy, said_of_failed
 from napari_resunet.plugin.masking import Masking
 from napari_resunet.plugin.opening import Opening
+from napari_resunet.plugin.preferences import preferred_mask
 from napari_resunet.plugin.saving import Saving
 from napari_resunet.plugin.slice_view import camera_of
 from napari_resunet.plugin.work import predicting
@@ -143,7 +144,7 @@ class Session:
             if case is None and is_lazy(layer.data):
                 self.opening.open_lazy(layer, answers or InputAnswers())
                 return
-            case = case or Case(volume_of(layer, answers))
+            case = case or Case(volume_of(layer, answers), preferred_mask())
         except ResUNetError as error:
             ask = partial(Asked, take=partial(self.choose, layer), answers=answers or InputAnswers())
             self.opening.ask_or_fail(error, ask)
@@ -152,7 +153,7 @@ class Session:
 
     def open_layer(self, layer: Layer, answers: InputAnswers, *, loaded: Loaded) -> None:
         """Make a lazy layer the open CT, whose slices were read meanwhile."""
-        self._open_as(layer, Case(volume_of(layer, answers, loaded=loaded)))
+        self._open_as(layer, Case(volume_of(layer, answers, loaded=loaded), preferred_mask()))
 
     def _open_as(self, layer: Layer, case: Case) -> None:
         if layer.metadata.get(KEY) is None and not case.volume.geometry.to_axial.is_identity:

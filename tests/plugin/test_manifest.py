@@ -32,7 +32,12 @@ def test_every_command_is_reachable_from_some_menu_drop_or_dialog() -> None:
 
 
 def test_the_menus_asked_for_are_served() -> None:
-    assert set(MANIFEST.contributions.menus) == {"napari/layers/segment", "napari/file/io_utilities"}
+    assert set(MANIFEST.contributions.menus) == {
+        "napari/layers/segment",
+        "napari/layers/annotate",
+        "napari/layers/measure",
+        "napari/file/io_utilities",
+    }
 
 
 def test_the_reader_takes_folders_and_any_name() -> None:

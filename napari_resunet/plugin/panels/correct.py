@@ -9,7 +9,9 @@ from magicgui.widgets import ComboBox, Container, PushButton
 
 from napari_resunet.plugin.correcting import TOOLS
 from napari_resunet.plugin.forms import field_widget
-from napari_resunet.plugin.panels.text import fields, row, text
+from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
+from napari_resunet.plugin.panels.rows import fields, row
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import ToolSettings
 
@@ -93,9 +95,9 @@ class CorrectPanel(Container):
     def _show_state(self, state: str = "") -> None:
         self.state.value = state
         has_preview = self.session.correcting.preview_layer is not None
-        self.look.enabled = self.session.case is not None
-        self.apply.enabled = has_preview
-        self.discard.enabled = bool(state)
+        enable(self.look, OPEN_CT_FIRST if self.session.case is None else "")
+        enable(self.apply, "" if has_preview else "Let the tool show first what it would change.")
+        enable(self.discard, "" if state else "Nothing is shown that could be discarded.")
 
     def _show_case(self) -> None:
         self._show_state()
@@ -105,8 +107,9 @@ class CorrectPanel(Container):
         case = self.session.case
         added, removed = (0, 0) if case is None else (case.voxels_added, case.voxels_removed)
         self.count.value = f"Set by hand: {added:,} voxels added, {removed:,} removed"
-        self.forget.enabled = bool(added or removed)
-        self.bring_back.enabled = case is not None and bool(case.banked)
+        has_banked = case is not None and bool(case.banked)
+        enable(self.forget, "" if added or removed else "No voxel is set by hand.")
+        enable(self.bring_back, "" if has_banked else "No edits were forgotten.")
 
     def _forget(self) -> None:
         if self._confirm("Forget all voxels set by hand? “Bring back” gives them back."):

@@ -11,13 +11,16 @@ from napari_resunet.facts import describe
 from napari_resunet.io.orientation import is_assumed
 from napari_resunet.plugin.layers import can_be_ct
 from napari_resunet.plugin.panels.checks import check_lines
-from napari_resunet.plugin.panels.text import fields, row, text
+from napari_resunet.plugin.panels.enabling import enable
+from napari_resunet.plugin.panels.rows import fields, row
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
 _OFFSET = -1024
+_AT_WORK, _STOPPING = "Something is read or run: wait for its end, or cancel it.", "It is stopping."
 _NO_CT = "Drop a CT into the window: a DICOM folder, NIfTI, TIFF, MetaImage or NRRD. Or open one here."
 
 
@@ -109,17 +112,18 @@ class CtPanel(Container):
 
     def _show_running(self, running: bool) -> None:
         is_reading = running and self.session.opening.is_reading
-        self.open_folder.enabled = self.open_file.enabled = self.place.enabled = not running
+        for button in (self.open_folder, self.open_file, self.place):
+            enable(button, _AT_WORK if running else "")
         for widget in (self.reading, self.bar, self.stop):
             widget.visible = is_reading
-        self.stop.enabled = is_reading
+        enable(self.stop, "" if is_reading else _STOPPING)
 
     def _show_reading(self, words: str, done: int, total: int) -> None:
         self.reading.value = words
         self.bar.max, self.bar.value = max(total, 1), done
 
     def _cancel(self) -> None:
-        self.stop.enabled = False
+        enable(self.stop, _STOPPING)
         self.reading.value = "stopping …"
         self.session.cancel()
 

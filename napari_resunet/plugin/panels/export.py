@@ -8,7 +8,9 @@ from pathlib import Path
 from magicgui.widgets import CheckBox, Container, PushButton
 
 from napari_resunet.plugin.forms import field_widget
-from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
+from napari_resunet.plugin.panels.rows import row
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.proposed import stem_of
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import MaskSettings
@@ -83,5 +85,6 @@ class ExportPanel(Container):
         if self.session.case is not None:
             with self.split.changed.blocked():
                 self.split.value = self.session.case.settings.split
-        self.export.enabled = self.save_case.enabled = self.session.case is not None
+        for button in (self.export, self.save_case):
+            enable(button, OPEN_CT_FIRST if self.session.case is None else "")
         self.receipt.value = ""

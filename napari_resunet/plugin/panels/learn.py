@@ -12,8 +12,10 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_resunet.plugin.forms import field_widget
 from napari_resunet.plugin.learning import BY_LOT, Learning
+from napari_resunet.plugin.panels.enabling import enable
+from napari_resunet.plugin.panels.rows import fields, row
 from napari_resunet.plugin.panels.segment import OTHER_FILE
-from napari_resunet.plugin.panels.text import fields, row, text
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import LearnSettings, PredictSettings
 
@@ -49,7 +51,9 @@ class LearnPanel(Container):
     ) -> None:
         self.learning = Learning(session)
         self._models, self._ask_cases, self._ask_model = models, ask_cases, ask_model
-        self.open_case = CheckBox(text="The open case")
+        self.open_case = CheckBox(
+            text="The open case", tooltip="As it is corrected and ticked when you press Start."
+        )
         self.cases = Select(choices=[], tooltip="Corrected cases to learn from; choose some to remove them.")
         self.cases.native.setFixedHeight(_LIST_HEIGHT)
         self.add = PushButton(
@@ -70,8 +74,13 @@ class LearnPanel(Container):
         for box in (self.parent_model, self.held_out):  # the name of a file must not widen the window
             box.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.device = field_widget(PredictSettings, "device")
-        self.start, self.stop = PushButton(text="Start…"), PushButton(text="Stop")
-        self.resume = PushButton(text="Resume")
+        self.start = PushButton(
+            text="Start…", tooltip="Asks where the new model goes, and lets it learn beside the window."
+        )
+        self.stop = PushButton(text="Stop", tooltip="Stop after this step; what was learnt so far is kept.")
+        self.resume = PushButton(
+            text="Resume", tooltip="Go on where it was stopped, with the same cases and choices."
+        )
         self.state = text()
         self.curves: LearningCurves | None = None  # made when there is something to draw
         self.legend = text(tooltip="Step 0 is the old model.")
@@ -160,12 +169,7 @@ class LearnPanel(Container):
     def _show_cases(self) -> None:
         learning, name = self.learning, self.learning.open_name
         self.open_case.text = "The open case" if name is None else f"The open case, {name}"
-        self.open_case.enabled = name is not None
-        self.open_case.tooltip = (
-            "Open a CT and correct its mask first."
-            if name is None
-            else "As it is corrected and ticked when you press Start."
-        )
+        enable(self.open_case, "Open a CT and correct its mask first." if name is None else "")
         with self.open_case.changed.blocked():
             self.open_case.value = learning.with_open
         self.cases.choices = learning.names
@@ -175,28 +179,11 @@ class LearnPanel(Container):
     def _show_state(self) -> None:
         learning = self.learning
         running, has_cases = learning.is_running, bool(learning.names)
-        self.remove.enabled = bool(self.cases.value)
-        self.remove.tooltip = (
-            "Take the chosen cases off the list." if self.cases.value else "Choose cases in the list first."
-        )
-        _enable(
-            self.start,
-            not running and has_cases,
-            yes="Asks where the new model goes, and lets it learn beside the window.",
-            no="It is at work: stop it first." if running else "Add a corrected case first.",
-        )
-        _enable(
-            self.stop,
-            running and not learning.is_stopping,
-            yes="Stop after this step; what was learnt so far is kept.",
-            no="It is stopping." if running else "Nothing is at work.",
-        )
-        _enable(
-            self.resume,
-            learning.can_resume,
-            yes="Go on where it was stopped, with the same cases and choices.",
-            no="Nothing was stopped.",
-        )
+        enable(self.remove, "" if self.cases.value else "Choose cases in the list first.")
+        lacks = "" if has_cases else "Add a corrected case first."
+        enable(self.start, "It is at work: stop it first." if running else lacks)
+        enable(self.stop, "" if running and not learning.is_stopping else _why_no_stop(running))
+        enable(self.resume, "" if learning.can_resume else "Nothing was stopped.")
         if not has_cases and not running and not self.state.value:
             self._say("Add cases that you have corrected and ticked; three or more let one be held out.")
         self._answer.visible = self.figures.visible = learning.learnt is not None
@@ -225,8 +212,8 @@ class LearnPanel(Container):
         self.state.value = words
 
 
-def _enable(button: PushButton, enabled: bool, *, yes: str, no: str) -> None:
-    button.enabled, button.tooltip = enabled, yes if enabled else no
+def _why_no_stop(running: bool) -> str:
+    return "It is stopping." if running else "Nothing is at work."
 
 
 def _table(learnt: Any) -> str:

@@ -6,10 +6,13 @@ from magicgui.widgets import Container
 from qtpy.QtCore import QTimer
 
 from napari_resunet.plugin.forms import field_widget
-from napari_resunet.plugin.panels.text import fields, text
+from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
+from napari_resunet.plugin.panels.rows import fields
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import MaskSettings
 
+_HINT = "Paint in the layer “lung mask”: keys 1 erase, 2 brush, 4 fill; Ctrl+Z undo. N shows the most doubtful slice."
 _REST_MS = 350  # a slider that stands still for so long has come to rest
 
 
@@ -27,7 +30,7 @@ class MaskPanel(Container):
         self.threshold = field_widget(MaskSettings, "threshold", widget_type="FloatSlider")
         self.clean = field_widget(MaskSettings, "clean")
         self.figures = text(tooltip="What you set by hand is kept: no threshold and no run changes it.")
-        hint = text("Paint in the layer “lung mask”: keys 1 erase, 2 brush, 4 fill; Ctrl+Z undo.")
+        hint = text(_HINT)
         super().__init__(widgets=[fields(self.threshold), self.clean, self.figures, hint], labels=False)
         self.clean.text = self.clean.label
         self._rest = QTimer(self.native)
@@ -62,7 +65,8 @@ class MaskPanel(Container):
 
     def _show_case(self) -> None:
         case = self.session.case
-        self.threshold.enabled = self.clean.enabled = case is not None
+        for widget in (self.threshold, self.clean):
+            enable(widget, "" if case is not None else OPEN_CT_FIRST)
         if case is not None:
             with self.threshold.changed.blocked(), self.clean.changed.blocked():
                 self.threshold.value, self.clean.value = case.settings.threshold, case.settings.clean

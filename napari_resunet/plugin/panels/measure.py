@@ -19,7 +19,9 @@ from napari_resunet.measure.lungs import LungFigures, lung_figures
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.plugin.figures import Figures, how_made
 from napari_resunet.plugin.jobs import Job
-from napari_resunet.plugin.panels.text import fields, row, text
+from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
+from napari_resunet.plugin.panels.rows import fields, row
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.proposed import stem_of
 from napari_resunet.plugin.references import can_be_reference, reference_of
 from napari_resunet.plugin.session import Session
@@ -140,7 +142,7 @@ class MeasurePanel(Container):
             self._fail(error)
             return
         self.state.value = ""
-        self.measure.enabled = False
+        enable(self.measure, "It is measuring.")
         name = "" if self._reference is None else self._reference.name
         on_value = partial(self._show, how_made(case), name)
         work = (case.volume, mask, reference)
@@ -151,7 +153,7 @@ class MeasurePanel(Container):
 
     def _end(self) -> None:
         self._job = None
-        self.measure.enabled = True
+        enable(self.measure)
 
     def _fail(self, error: Exception) -> None:
         self.state.value = str(error)  # in full: a notification is cut after a few words
@@ -163,7 +165,7 @@ class MeasurePanel(Container):
         lungs, agreement = answer
         self._found = Figures(made, lungs, reference, agreement)
         self.figures.value = self._found.as_html()
-        self.save.enabled = True
+        enable(self.save)
         if self.session.mask_layer is not None:
             self.session.mask_layer.features = self._found.features()
 
@@ -194,8 +196,8 @@ class MeasurePanel(Container):
             self._job.abandon()
             self._job = None
         self._found = None
-        self.measure.enabled = self.session.case is not None
-        self.save.enabled = False
+        enable(self.measure, OPEN_CT_FIRST if self.session.case is None else "")
+        enable(self.save, "Nothing is measured yet.")
         self.figures.value, self.state.value = _ASK, ""
         self._show_references()
 

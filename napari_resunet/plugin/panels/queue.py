@@ -8,7 +8,9 @@ from magicgui.widgets import Container, PushButton, request_values
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_resunet.cohort.manifest import CaseEntry
-from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.panels.enabling import enable
+from napari_resunet.plugin.panels.rows import row
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.queue import ReviewQueue
 
 
@@ -50,9 +52,10 @@ class QueueBar(Container):
     def _show(self) -> None:
         queue = self.queue
         self.words.value = _words(queue)
-        self.accept.enabled = queue.can_accept
-        self.skip.enabled = queue.can_go_on and queue.still_open > 0
-        self.reject.enabled = queue.can_go_on
+        busy = "" if queue.can_go_on else "There is no case to decide on, or it is being read or saved."
+        enable(self.accept, "" if queue.can_accept else busy or "Choose the CT of this case first.")
+        enable(self.skip, busy or ("" if queue.still_open > 0 else "This is the last case."))
+        enable(self.reject, busy)
 
 
 def ask_reason(parent: QWidget, case_id: str) -> str | None:

@@ -8,8 +8,13 @@ from pathlib import Path
 from magicgui.widgets import Container, PushButton
 
 from napari_resunet.editing.journal import Abandoned, abandoned
-from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.panels.enabling import enable
+from napari_resunet.plugin.panels.rows import row
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
+
+_REFUSED = "This work cannot be read here."
+_AT_WORK = "Something is read or run: wait for its end."
 
 
 class RecoverPanel(Container):
@@ -49,7 +54,8 @@ class RecoverPanel(Container):
             when = found.when.strftime("%H:%M on %d %b %Y")
             what = found.refusal or f"{_words_for(found.edited_slices)} of {found.ct_name}, {when}"
             self.words.value = f"Unsaved work was found: {what}."
-            self.recover.enabled = self.discard.enabled = not found.refusal
+            for button in (self.recover, self.discard):
+                enable(button, _REFUSED if found.refusal else "")
 
     def _recover(self) -> None:
         self._at_work = self._offers[0]
@@ -61,7 +67,8 @@ class RecoverPanel(Container):
         self._show()
 
     def _note_running(self, is_running: bool) -> None:
-        self.recover.enabled = self.discard.enabled = not is_running
+        for button in (self.recover, self.discard):
+            enable(button, _AT_WORK if is_running else "")
         if not is_running:
             self._at_work = None
             self._show()

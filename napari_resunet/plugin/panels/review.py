@@ -9,7 +9,9 @@ import numpy as np
 from magicgui.widgets import CheckBox, Container, PushButton
 from qtpy.QtCore import QTimer
 
-from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
+from napari_resunet.plugin.panels.rows import row
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.reviewing import Reviewing
 from napari_resunet.plugin.session import Session
 
@@ -125,7 +127,7 @@ class ReviewPanel(Container):
         if has_case or "strip" in vars(self):
             self.strip.show_slices(self.reviewing.doubt, self.reviewing.states)
         for button in (self.next, self.back, self.tick, self.flag, self.clear):
-            button.enabled = has_case
+            enable(button, "" if has_case else OPEN_CT_FIRST)
         self.progress.value = self.reviewing.progress
         self._show_place()
 

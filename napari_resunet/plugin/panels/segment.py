@@ -10,7 +10,10 @@ from magicgui.widgets import ComboBox, Container, ProgressBar, PushButton, SpinB
 from napari_resunet.errors import ResUNetError
 from napari_resunet.model.card import builtin_models, read_card
 from napari_resunet.plugin.forms import field_widget
-from napari_resunet.plugin.panels.text import fields, row, text
+from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
+from napari_resunet.plugin.panels.rows import fields, row
+from napari_resunet.plugin.panels.text import text
+from napari_resunet.plugin.preferences import preferred_network
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import KEEP_EDITS, KEEP_TICKED, PredictSettings, RunSettings
 
@@ -40,14 +43,19 @@ class SegmentPanel(Container):
     ) -> None:
         self.session = session
         self._ask_weights, self._confirm = ask_weights, confirm
-        self._last_model = builtin_models()[0]
+        preferred = preferred_network()
+        self._last_model = preferred.model
         tip = "A built-in model, or weights of your own. What the model has learnt stands below."
         self.model = ComboBox(
-            name="model", label="Model", choices=[*builtin_models(), OTHER_FILE], tooltip=tip
+            name="model",
+            label="Model",
+            choices=_choices(preferred.model),
+            value=preferred.model,
+            tooltip=tip,
         )
         self.model_card = text()
-        self.device = field_widget(PredictSettings, "device")
-        self.grid = field_widget(PredictSettings, "grid")
+        self.device = field_widget(PredictSettings, "device", value=preferred.device)
+        self.grid = field_widget(PredictSettings, "grid", value=preferred.grid)
         self.slices = ComboBox(
             label="Slices", choices=[ALL, IN_VIEW, RANGE], tooltip="Which axial slices to run."
         )
@@ -64,9 +72,8 @@ class SegmentPanel(Container):
         self.status = text()
         super().__init__(
             widgets=[
-                fields(self.model),
+                fields(self.model, self.grid, self.device, self.slices, self.first, self.last, self.edits),
                 self.model_card,
-                fields(self.device, self.grid, self.slices, self.first, self.last, self.edits),
                 row(self.start, self.stop),
                 self.bar,
                 self.status,
@@ -117,7 +124,7 @@ class SegmentPanel(Container):
         if name == OTHER_FILE:
             path = self._ask_weights()
             if path is not None:
-                self.model.choices = [*builtin_models(), str(path), OTHER_FILE]
+                self.model.choices = _choices(str(path))
             self.model.value = self._last_model if path is None else str(path)
             return
         self._last_model = name
@@ -130,8 +137,8 @@ class SegmentPanel(Container):
         except ResUNetError as error:
             self.model_card.value = str(error)
             return
-        built = f"preset {card.preset}, width {card.network.width}"
-        self.model_card.value = f"{card.name} {card.version}, {built}, trained at grid {card.grid}"
+        built = f"{card.preset}, width {card.network.width}"
+        self.model_card.value = f"{card.name} {card.version}: {built}, grid {card.grid}"
         self.model_card.tooltip = "\n\n".join(
             words for words in (card.definition, card.training_data) if words
         )
@@ -142,11 +149,7 @@ class SegmentPanel(Container):
     def _show_case(self) -> None:
         case = self.session.case
         self.edits.value = KEEP_EDITS
-        self.start.enabled = case is not None
-        self.start.tooltip = (
-            "Open a CT first." if case is None else "Find the lungs, beginning at the slice in view."
-        )
-        self.stop.enabled = False
+        self._show_buttons(running=False)
         self._say("")
         if case is not None:
             self.first.max = self.last.max = len(case.done) - 1
@@ -162,11 +165,15 @@ class SegmentPanel(Container):
 
     def _show_running(self, running: bool) -> None:
         running = running and not self.session.opening.is_reading  # which the section of the CT shows
-        self.start.enabled = not running and self.session.case is not None
-        self.stop.enabled = running
+        self._show_buttons(running=running)
         self.bar.visible = running
         self.bar.value = 0
         self._say("starting …" if running else "")
+
+    def _show_buttons(self, *, running: bool) -> None:
+        lacks = OPEN_CT_FIRST if self.session.case is None else ""
+        enable(self.start, "The network is at work: wait, or cancel it." if running else lacks)
+        enable(self.stop, "" if running else "Nothing is at work.")
 
     def _show_progress(self, seen: int, wanted: int, seconds_left: float) -> None:
         self.bar.max, self.bar.value = wanted, seen
@@ -174,3 +181,8 @@ class SegmentPanel(Container):
 
     def _say(self, line: str) -> None:
         self.status.value = line
+
+
+def _choices(model: str) -> list[str]:
+    """Return the models to choose from: those built in, this one, and another file."""
+    return [*dict.fromkeys([*builtin_models(), model]), OTHER_FILE]

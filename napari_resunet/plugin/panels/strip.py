@@ -10,13 +10,13 @@ from qtpy.QtWidgets import QSizePolicy
 
 from napari_resunet.editing.review import SliceState
 
-STATE_COLOURS = {
+STATE_COLOURS = {  # of Okabe and Ito, which people tell apart who are colour-blind
     SliceState.AUTO: "#6b7078",
-    SliceState.EDITED: "#f5a623",
-    SliceState.REVIEWED: "#3fb950",
-    SliceState.FLAGGED: "#f85149",
+    SliceState.EDITED: "#e69f00",
+    SliceState.REVIEWED: "#009e73",
+    SliceState.FLAGGED: "#cc79a7",
 }
-_DOUBT_COLOUR, _LINE_COLOUR, _UNIMPORTANT = "#58a6ff", "#ffffff", 60
+_DOUBT_COLOUR, _LINE_COLOUR = "#56b4e9", "#d55e00"
 _HEIGHT, _RIBBON = 96, 0.14  # pixels; of the height of the doubts
 _LEAST_TOP = 0.2  # a CT without doubts shall look like one
 
@@ -34,7 +34,7 @@ class DoubtStrip(pg.PlotWidget):
         self._slices = 0
         self._doubts = pg.BarGraphItem(x=[], height=[], width=1.0, pen=None, brush=_DOUBT_COLOUR)
         self._states = pg.BarGraphItem(x=[], height=[], width=1.0, pen=None)
-        self._line = pg.InfiniteLine(0, angle=90, pen=pg.mkPen(_LINE_COLOUR, width=1.5))
+        self._line = pg.InfiniteLine(0, angle=90, pen=pg.mkPen(_LINE_COLOUR, width=2))
         for item in (self._doubts, self._states, self._line):
             self.addItem(item)
         self.setFixedHeight(_HEIGHT)
@@ -46,7 +46,7 @@ class DoubtStrip(pg.PlotWidget):
         self.getAxis("bottom").setHeight(18)
         self.setToolTip(
             "Each bar is a slice, lowest on the left; the higher, the less sure the network is.\n"
-            "Below: grey as the network has it, orange edited, green reviewed, red flagged. Click to go there."
+            "Below: grey as the network has it, orange edited, green reviewed, purple flagged. Click to go there."
         )
 
     def show_slices(self, doubt: npt.NDArray[np.float64], states: npt.NDArray[np.uint8]) -> None:

@@ -7,7 +7,9 @@ from functools import partial
 from magicgui.widgets import CheckBox, Container, PushButton
 
 from napari_resunet.plugin.orthogonal import has_orthogonal_views, toggle_orthogonal_views
-from napari_resunet.plugin.panels.text import row, text
+from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
+from napari_resunet.plugin.panels.rows import row
+from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
 from napari_resunet.plugin.viewing import DRAG_KEY, WINDOWS_HU, Viewing
 
@@ -95,13 +97,16 @@ class ViewPanel(Container):
             self.surface.text, self.surface.tooltip = _STOP
         else:
             self.surface.text, self.surface.tooltip = _SURFACE
+        self.surface.enabled = self.session.case is not None
+        if not self.surface.enabled:
+            self.surface.tooltip = OPEN_CT_FIRST
 
     def _show_case(self) -> None:
         has_ct = self.session.case is not None
-        for widget in (*self.windows, self.drag, self.outline, self.surface):
-            widget.enabled = has_ct
-        self.orthogonal.enabled = has_ct and has_orthogonal_views()
-        self.orthogonal.tooltip = _ORTHOGONAL if has_orthogonal_views() else _NO_ORTHOGONAL
+        for widget in (*self.windows, self.drag, self.outline):
+            enable(widget, "" if has_ct else OPEN_CT_FIRST)
+        lacks = "" if has_ct else OPEN_CT_FIRST
+        enable(self.orthogonal, lacks if has_orthogonal_views() else _NO_ORTHOGONAL)
         self._show_window(self.viewing.window)
         self._show_outline(self.viewing.is_outline)
         self._show_surface("")
