@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtGui import QIcon
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
@@ -20,7 +21,8 @@ class Section(QCollapsible):
 
     def __init__(self, title: str, content: QWidget) -> None:
         # the arrow is text, which follows the theme; an icon would be drawn black on black
-        super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
+        nothing = _transparent_icon()
+        super().__init__(title, expandedIcon=nothing, collapsedIcon=nothing)
         self.title = title
         self.layout().setContentsMargins(0, 2, 0, 2)
         self.layout().setSpacing(0)
@@ -31,3 +33,10 @@ class Section(QCollapsible):
 
     def _show_arrow(self, is_open: bool) -> None:
         self.setText(f"{'▾' if is_open else '▸'}  {self.title}")
+
+
+def _transparent_icon() -> QIcon:
+    """Return an icon that shows nothing; one without a picture is taken for none under PySide6."""
+    pixel = QPixmap(1, 1)
+    pixel.fill(Qt.GlobalColor.transparent)
+    return QIcon(pixel)

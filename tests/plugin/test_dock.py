@@ -174,7 +174,7 @@ def test_weights_of_ones_own_can_be_chosen(opened, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(own), ""))
     opened.segment.model.value = OTHER_FILE
     assert opened.segment.settings.model == str(own)
-    assert "preset paper" in opened.segment.model_card.value
+    assert "paper, width 32" in opened.segment.model_card.value
 
 
 def test_no_weights_chosen_leaves_the_built_in_ones(opened, monkeypatch: pytest.MonkeyPatch) -> None:
