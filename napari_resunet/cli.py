@@ -241,6 +241,8 @@ def evaluate(
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE")],
     table: Annotated[Path | None, typer.Option("--csv", help="Add the result to this table.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    spacing: SpacingOption = None,
+    orientation: OrientationOption = None,
 ) -> None:
     """Compare a mask with a reference on the same grid.
 
@@ -249,7 +251,8 @@ def evaluate(
     from napari_resunet import workflows
     from napari_resunet.io import table as tables
 
-    results = workflows.evaluate_files(mask, reference, table)
+    answers = answers_of(spacing, orientation=orientation)
+    results = workflows.evaluate_files(mask, reference, table, answers=answers)
     if as_json:
         print(tables.as_json(workflows.agreement_rows(mask, reference, results)), end="")
         return

@@ -51,12 +51,12 @@ OrientationOption = Annotated[
 
 
 def answers_of(
-    spacing: str | None,
-    series: str | None,
-    hu_offset: float | None,
-    accept_gaps: bool,
-    frame: int | None,
-    orientation: str | None,
+    spacing: str | None = None,
+    series: str | None = None,
+    hu_offset: float | None = None,
+    accept_gaps: bool = False,
+    frame: int | None = None,
+    orientation: str | None = None,
 ) -> InputAnswers:
     """Return what the options say of a CT; what cannot be meant is a wrong argument."""
     return InputAnswers(_spacing(spacing), series, hu_offset, accept_gaps, frame, _orientation(orientation))

@@ -139,7 +139,7 @@ def volume_facts(volume: Volume) -> dict[str, Any]:
         "file": "" if source is None else source.path.name,
         "format": "" if source is None else source.format,
         **_place(volume.geometry),
-        "values": [float(np.nanmin(volume.array)), float(np.nanmax(volume.array))],
+        "values": _value_range(volume),
         "type": volume.array.dtype.name,
         "notes": list(volume.notes),
         "checks": [
@@ -147,6 +147,14 @@ def volume_facts(volume: Volume) -> dict[str, Any]:
         ],
         "source_sha256": "" if source is None else source.sha256,
     }
+
+
+def _value_range(volume: Volume) -> list[float] | None:
+    """Return the least and the greatest finite value, or None if there is none."""
+    values = volume.array
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    return [float(values.min()), float(values.max())] if values.size else None
 
 
 def _place(geometry: Geometry) -> dict[str, Any]:
@@ -163,15 +171,13 @@ def _place(geometry: Geometry) -> dict[str, Any]:
 
 
 def describe(volume: Volume) -> str:
-    """Return the same in a few short lines for a card in the window."""
+    """Return what a reader found in a CT in a few short lines, for a card in the window."""
     geometry = volume.geometry.reordered(volume.geometry.to_axial)
     z, y, x = geometry.shape
     dz, dy, dx = geometry.spacing_mm
-    low, high = np.nanmin(volume.array), np.nanmax(volume.array)
-    lines = [
-        f"{z} axial slices of {y} × {x}",
-        f"{dx:.3g} × {dy:.3g} × {dz:.3g} mm, values from {low:.0f} to {high:.0f}",
-    ]
+    limits = _value_range(volume)
+    values = "no finite value" if limits is None else f"values from {limits[0]:.0f} to {limits[1]:.0f}"
+    lines = [f"{z} axial slices of {y} × {x}", f"{dx:.3g} × {dy:.3g} × {dz:.3g} mm, {values}"]
     if volume.geometry.is_sheared:
         lines.append("tilted gantry: shown straight, exported as scanned")
     elif volume.geometry.is_oblique:

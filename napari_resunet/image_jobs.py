@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_resunet.io.export import require_folder, require_writable
-from napari_resunet.io.image_file import LABEL_ENDINGS, read_image, write_labels
+from napari_resunet.io.export import ending_of, require_writable, sidecar_of
+from napari_resunet.io.folders import require_folder
+from napari_resunet.io.image_file import LABEL_ENDINGS, read_image, require_fits, write_labels
 from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.io.sidecar import write_sidecar
 from napari_resunet.model.card import read_card, require_model_name
@@ -121,13 +122,14 @@ def segment_image(
     require_writable(output, source=source, endings=LABEL_ENDINGS)
     card = read_card(model)
     image = read_image(source)
+    is_one_picture = image.array.ndim - image.is_rgb == 2
+    require_fits(output, 1 if is_one_picture else len(image.array))
     probabilities = predict_image(image.array, model=model, device=device, is_rgb=image.is_rgb, track=track)
     labels = image_labels(probabilities, threshold=threshold)
-    is_one_picture = image.array.ndim - image.is_rgb == 2
     labels = labels[0] if is_one_picture else labels
     write_labels(labels, output)
     write_sidecar(
-        output.with_suffix(".json"),
+        sidecar_of(output, ending_of(output, LABEL_ENDINGS)),
         {
             "output": {
                 "name": output.name,

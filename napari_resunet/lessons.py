@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_resunet.editing.review import Review, SliceState
 from napari_resunet.io.case_file import is_case_file, open_case_ct, read_case
-from napari_resunet.io.export import require_folder
+from napari_resunet.io.folders import require_folder
 from napari_resunet.model.card import require_model_name
 from napari_resunet.model.checkpoint import load_model
 from napari_resunet.model.device import choose_device

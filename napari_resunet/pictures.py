@@ -47,10 +47,10 @@ def draw_overlay(volume: Volume, mask: Mask, path: Path, *, title: str = "") -> 
         _draw_slice(axis, hu[z], labels[z], aspect=dy / dx, caption=f"axial slice {z} (0-{len(hu) - 1})")
     y = _fullest(labels, axis=1)
     # superior is up
-    _draw_slice(axes[-1], hu[::-1, y], labels[::-1, y], aspect=dz / dx, caption=f"coronal, row {y + 1}")
+    _draw_slice(axes[-1], hu[::-1, y], labels[::-1, y], aspect=dz / dx, caption=f"coronal, row {y}")
     if title:
         figure.suptitle(title, color="white", fontsize=13)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90, format="png")
 
 
 def draw_case(

@@ -15,14 +15,21 @@ from napari_resunet.inference.predict import Block, predict
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.case_file import read_case
 from napari_resunet.io.dicom_series import write_ct_series
-from napari_resunet.io.export import MASK_ENDINGS, PROBABILITY_ENDINGS, require_folder, require_writable
-from napari_resunet.io.files import Receipt, read_mask, write_mask, write_probability
-from napari_resunet.io.open_ct import open_ct
+from napari_resunet.io.export import (
+    MASK_ENDINGS,
+    PROBABILITY_ENDINGS,
+    require_different,
+    require_not_ct,
+    require_writable,
+)
+from napari_resunet.io.files import Receipt, write_mask, write_probability
+from napari_resunet.io.folders import made_folder, require_folder
+from napari_resunet.io.open_ct import open_ct, open_mask
 from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.io.table import append_rows
 from napari_resunet.measure.agreement import Agreement, evaluate
 from napari_resunet.measure.lungs import LungFigures, lung_figures
-from napari_resunet.model.card import RESEARCH_ONLY, ModelCard, require_model_name
+from napari_resunet.model.card import RESEARCH_ONLY, ModelCard, read_card, require_model_name
 from napari_resunet.phantom import make_phantom
 from napari_resunet.pictures import draw_overlay
 from napari_resunet.record import CtReference
@@ -80,10 +87,12 @@ def segment(
     """
     choices, mask_choices = predict_settings or PredictSettings(), mask_settings or MaskSettings()
     require_writable(output, source=source)
+    require_different(output, probability)
     if probability is not None:
         require_writable(probability, source=source, endings=PROBABILITY_ENDINGS)
     if picture is not None:
-        require_folder(picture)
+        _require_picture(picture, source)
+    read_card(choices.model).require_window_hu()
     volume = open_ct(source, answers, read_track)
     prob = predict(volume, **asdict(choices), slices=slices, track=predict_track)
     mask = to_mask(prob, **asdict(mask_choices))
@@ -91,8 +100,15 @@ def segment(
     if probability is not None:
         write_probability(prob, probability)
     if picture is not None:
-        draw_overlay(volume, mask, picture, title=f"{source.name}. {RESEARCH_ONLY}")
+        with replacing(picture) as temporary:
+            draw_overlay(volume, mask, temporary, title=f"{source.name}. {RESEARCH_ONLY}")
     return volume, mask, receipt
+
+
+def _require_picture(path: Path, source: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"{path} is no .png; give the picture that ending")
+    require_not_ct(path, source)
 
 
 def export_case(
@@ -123,6 +139,7 @@ def export_case(
     OutputError
         If a file cannot be written, or is the CT itself.
     """
+    require_different(output, probability)
     record = read_case(case_path)
     _require_not_its_ct(output, case_path, record.ct)
     if probability is not None:
@@ -144,15 +161,19 @@ def _require_not_its_ct(
         raise OutputError(f"{path} is the CT itself, which is never written over; choose another name")
 
 
-def evaluate_files(mask: Path, reference: Path, table: Path | None = None) -> dict[str, Agreement]:
+def evaluate_files(
+    mask: Path, reference: Path, table: Path | None = None, *, answers: InputAnswers | None = None
+) -> dict[str, Agreement]:
     """Compare two mask files, and add the result to a CSV table if one is given.
+
+    `answers` say how large the voxels are where the files do not.
 
     Raises
     ------
     InputError
         If a file cannot be read, or they do not lie on one grid.
     """
-    results = evaluate(read_mask(mask), read_mask(reference))
+    results = evaluate(open_mask(mask, answers), open_mask(reference, answers))
     if table is not None:
         append_rows(table, agreement_rows(mask, reference, results))
     return results
@@ -179,7 +200,7 @@ def measure_files(
     InputError
         If a file cannot be read, or they do not lie on one grid.
     """
-    figures = lung_figures(open_ct(source, answers, read_track), read_mask(mask))
+    figures = lung_figures(open_ct(source, answers, read_track), open_mask(mask, answers))
     if table is not None:
         append_rows(table, figure_rows(source, mask, figures))
     return figures
@@ -206,10 +227,7 @@ def demo(
     dict
         ``dice`` against the true mask, ``ml`` of the right and the left lung, and the ``receipt``.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made a folder ({error.strerror}); choose another") from error
+    made_folder(folder)
     phantom = make_phantom()
     write_ct_series(phantom.volume, folder / "ct")
     _, mask, receipt = segment(

@@ -86,14 +86,14 @@ def test_without_lungs_the_slices_are_spread_over_the_ct(tmp_path: Path, drawn: 
     assert [picture["caption"] for picture in drawn[:-1]] == [
         f"axial slice {z} (0-11)" for z in (1, 3, 4, 6, 7, 8, 10)
     ]
-    assert drawn[-1]["caption"] == "coronal, row 11"
+    assert drawn[-1]["caption"] == "coronal, row 10"
 
 
 def test_the_coronal_picture_has_the_head_on_top(tmp_path: Path, drawn: list[dict[str, Any]]) -> None:
     mask = lungs()
     mask.array[:, 9, :] = 1  # the fullest row
     draw_overlay(ct(), mask, tmp_path / "a.png")
-    assert drawn[-1]["caption"] == "coronal, row 10"
+    assert drawn[-1]["caption"] == "coronal, row 9"
     assert drawn[-1]["hu"][0, 0] > drawn[-1]["hu"][-1, 0]
     assert drawn[-1]["aspect"] == 5.0
 

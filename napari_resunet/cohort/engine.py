@@ -32,6 +32,7 @@ from napari_resunet.cohort.recipe import Recipe, write_recipe
 from napari_resunet.cohort.run import STOP, BusyError, after_loss, only_runner, run_case
 from napari_resunet.errors import DeviceError, OutputError
 from napari_resunet.io.atomic import replacing
+from napari_resunet.io.folders import made_folder
 from napari_resunet.io.one_writer import only_writer
 
 dask: Any = distributed  # its functions have no types
@@ -144,10 +145,7 @@ def _places(
 
 @contextmanager
 def _only_coordinator(out: Path) -> Iterator[None]:
-    try:
-        (out / CASES).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be made a folder ({error.strerror}); choose another") from error
+    made_folder(out / CASES)
     with ExitStack() as held:
         try:
             held.enter_context(only_writer(out / "cohort.json"))

@@ -46,6 +46,8 @@ def as_slices(array: npt.NDArray[Any], *, channels: int, is_rgb: bool | None = N
         )
     if array.dtype.kind not in "buif":
         raise InputError(f"an image holds real numbers; found {array.dtype}")
+    if array.dtype == bool:
+        array = array.view(np.uint8)
     if is_rgb and channels == 1:
         raise InputError(
             "the image is in colour, the model is for grey ones; convert the image to grey values"

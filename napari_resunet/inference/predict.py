@@ -222,7 +222,7 @@ def predict(
     grid: int = PredictSettings.grid,
     slices: Block | None = None,
     start: int | None = None,
-    track: Track | None = None,
+    track: Track = silent,
     out: npt.NDArray[np.uint8] | None = None,
 ) -> ProbabilityMap:
     """Return how sure the network is, voxel by voxel, that there is lung.
@@ -252,6 +252,17 @@ def predict(
     -------
     ProbabilityMap
         On the grid of the CT; slices that were not asked for are 0.
+
+    Raises
+    ------
+    InputError
+        If the volume cannot be a chest: too small, or its values are not HU.
+    CheckpointError
+        If the model is not there, is damaged, or is for other images.
+    DeviceError, PredictionError
+        If the device is not there, or the network fails on it.
+    TypeError, ValueError
+        If an argument is none that can be meant.
     """
     if out is not None and (out.shape != volume.array.shape or out.dtype != np.uint8):
         raise ValueError(f"out must be uint8 of shape {volume.array.shape}, got {out.dtype} of {out.shape}")
@@ -260,7 +271,7 @@ def predict(
     axial = volume.geometry.to_axial.apply(array)
     done = np.zeros(len(axial), dtype=bool)
     # the tracker first: it may stop the work before a batch is begun
-    for _, batch in zip((track or silent)(prediction.blocks), prediction.batches(), strict=True):
+    for _, batch in zip(track(prediction.blocks), prediction.batches(), strict=True):
         axial[batch.start : batch.stop] = batch.probabilities
         done[batch.start : batch.stop] = True
     notes = (*volume.notes, *prediction.notes)

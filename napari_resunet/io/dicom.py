@@ -50,7 +50,7 @@ def read_dicom(
     spacing_mm: Sequence[float] | None = None,
     accept_gaps: bool = False,
     orientation: str | None = None,
-    track: Track | None = None,
+    track: Track = silent,
 ) -> Volume:
     """Read a CT series, or a single slice.
 
@@ -88,7 +88,7 @@ def read_dicom(
     InputError
         If there is no CT, or something damaged.
     """
-    track = track or silent
+    track = track
     headers, notes = scan(path, track)
     slices, left_out = ct_slices(headers, path)
     notes += left_out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from napari_resunet.errors import InputError, OutputError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.atomic import replacing
+from napari_resunet.io.folders import require_folder
 from napari_resunet.io.kind import kind_of
 from napari_resunet.io.one_writer import only_writer
 from napari_resunet.io.regular_file import sha256_of
@@ -109,7 +109,8 @@ def write_mask(mask: Mask, path: str | Path, *, overwrite: bool = True) -> Recei
     """
     if not isinstance(mask, Mask):
         raise TypeError(f"write_mask needs a Mask, such as to_mask(prob) gives; got {type(mask).__name__}")
-    counts = np.bincount(mask.array.reshape(-1))  # one pass; finding what is unique would sort the volume
+    # slice by slice: counting copies what it counts, eight bytes a voxel
+    counts = np.sum([np.bincount(plane.reshape(-1), minlength=256) for plane in mask.array], axis=0)
     by_label = {str(label): int(count) for label, count in enumerate(counts) if count}
     voxels = int(counts[1:].sum())
     facts = {"kind": "mask", "voxels": by_label}
@@ -143,8 +144,8 @@ def write_probability(prob: ProbabilityMap, path: str | Path, *, overwrite: bool
 
 
 def _export(content: _Content, path: Path, endings: tuple[str, ...], *, overwrite: bool) -> Receipt:
-    ending = _ending(path, endings)
-    sidecar = _sidecar_of(path, ending)
+    ending = ending_of(path, endings)
+    sidecar = sidecar_of(path, ending)
     with only_writer(path), only_writer(sidecar):
         return _write_both(content, path, sidecar, ending, overwrite=overwrite)
 
@@ -191,33 +192,28 @@ def require_writable(path: Path, *, source: Path, endings: tuple[str, ...] = MAS
         If the ending is unknown, or is .dcm and the CT is not DICOM; the folder is missing or may not be written
         to; or the path is the CT's.
     """
-    ending = _ending(path, endings)
+    ending = ending_of(path, endings)
     if ending == ".dcm" and source.exists() and kind_of(source) != "DICOM":
         raise OutputError(f"{path} needs a CT that is DICOM, and {source.name} is not; use .nii.gz")
+    require_not_ct(path, source)
+    _require_free(path, sidecar_of(path, ending), None, overwrite=True)
+
+
+def require_not_ct(path: Path, source: Path) -> None:
+    """Raise `OutputError` if `path` is the CT, or a file of its series, or its folder cannot be written to."""
     folder = require_folder(path)
     is_in_series = source.is_dir() and folder.samefile(source) and path.exists()
     if is_in_series or (path.exists() and source.exists() and path.samefile(source)):
         raise OutputError(f"{path} is the CT itself, which is never written over; choose another name")
-    _require_free(path, _sidecar_of(path, ending), None, overwrite=True)
 
 
-def require_folder(path: Path) -> Path:
-    """Return the folder of a file that is to be written, or raise `OutputError` if it cannot be written to."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise OutputError(f"the folder {folder} does not exist; create it, or choose another for {path.name}")
-    try:  # what the permissions say does not count on a network drive or a full disk
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"probe")
-    except OSError as error:
-        why = error.strerror or error
-        raise OutputError(
-            f"the folder {folder} may not be written to ({why}); choose another for {path.name}"
-        ) from error
-    return folder
+def require_different(mask: Path, probability: Path | None) -> None:
+    """Raise `OutputError` if mask and probability map would be written into one file."""
+    if probability is not None and probability.resolve() == mask.resolve():
+        raise OutputError(f"{mask} cannot hold both mask and probabilities; give them two names")
 
 
-def _sidecar_of(path: Path, ending: str) -> Path:
+def sidecar_of(path: Path, ending: str) -> Path:
     """Return ``lungs.json`` for ``lungs.tif``; ``lungs.tif.json`` while ``lungs.json`` tells of another file."""
     sidecar = path.with_name(path.name[: -len(ending)] + ".json")
     try:
@@ -228,7 +224,8 @@ def _sidecar_of(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ".json") if is_taken else sidecar
 
 
-def _ending(path: Path, endings: tuple[str, ...]) -> str:
+def ending_of(path: Path, endings: tuple[str, ...]) -> str:
+    """Return which of these endings a file has, or raise `OutputError` if it has none of them."""
     for ending in endings:
         if path.name.lower().endswith(ending) and len(path.name) > len(ending):
             return ending

@@ -14,7 +14,7 @@ from napari_resunet.hu import judge_hu
 from napari_resunet.io.export import Receipt, write_mask, write_probability
 from napari_resunet.io.frames import choose_frame
 from napari_resunet.io.kind import PICTURES, READABLE, can_read, kind_of
-from napari_resunet.track import Track
+from napari_resunet.track import Track, silent
 from napari_resunet.volume import Mask, Volume
 
 __all__ = ["Receipt", "can_read", "read_mask", "read_volume", "write_mask", "write_probability"]
@@ -28,7 +28,7 @@ def read_volume(
     accept_gaps: bool = False,
     frame: int | None = None,
     orientation: str | None = None,
-    track: Track | None = None,
+    track: Track = silent,
 ) -> Volume:
     """Read a CT from a file or a DICOM folder.
 

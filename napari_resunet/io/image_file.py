@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
-from napari_resunet.errors import InputError
+from napari_resunet.errors import InputError, OutputError
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.files import read_volume
 from napari_resunet.io.kind import PICTURES, kind_of
@@ -74,19 +74,25 @@ def write_labels(labels: npt.NDArray[np.uint8], path: Path) -> None:
 
     Raises
     ------
-    InputError
-        If a stack is to become a PNG.
     OutputError
-        If it cannot be written.
+        If it cannot be written, or a stack is to become a PNG.
     """
-    is_png = path.suffix.lower() == ".png"
-    if is_png and labels.ndim != 2:
-        raise InputError(f"{path.name}: a PNG holds one slice, there are {len(labels)}; choose .tif")
+    require_fits(path, 1 if labels.ndim == 2 else len(labels))
     with replacing(path) as temporary:
-        if is_png:
+        if _is_png(path):
             Image.fromarray(labels).save(temporary, format="PNG")
         else:
             tifffile.imwrite(temporary, labels, compression="zlib", metadata={"axes": "ZYX"[-labels.ndim :]})
+
+
+def require_fits(path: Path, slices: int) -> None:
+    """Raise `OutputError` if a file of that name cannot hold so many slices."""
+    if _is_png(path) and slices != 1:
+        raise OutputError(f"{path.name}: a PNG holds one slice, there are {slices}; choose .tif")
+
+
+def _is_png(path: Path) -> bool:
+    return path.suffix.lower() == ".png"
 
 
 def _read_picture(path: Path, *, indices: bool = False) -> StoredImage:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import stat
 import zlib
 from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
 
 from napari_resunet.errors import InputError
 
@@ -104,17 +105,9 @@ def require_memory(declared: int, path: Path) -> None:
     InputError
         Naming both sizes.
     """
-    memory = _memory_bytes()
-    if memory is not None and declared > memory:
+    memory = psutil.virtual_memory().total
+    if declared > memory:
         raise InputError(
             f"{path} declares {declared / 2**30:.1f} GiB of image data, this machine has "
             f"{memory / 2**30:.1f} GiB of memory; crop it or use a larger machine"
         )
-
-
-def _memory_bytes() -> int | None:
-    """Return the physical memory in bytes, None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None

@@ -53,11 +53,13 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
     try:
         with path.open("a+", newline="", encoding="utf-8") as file:
             file.seek(0)
-            found = next(csv.reader(file), None)
+            before = file.read()
+            found = next(csv.reader(io.StringIO(before, newline="")), None)
             if found not in (None, columns):
                 raise OutputError(f"{path} has other columns than these figures; choose another file")
             # in one piece, so that programs that add to the same table do not write into each other's rows
-            file.write(as_csv(rows, heading=found is None))
+            gap = "" if not before or before.endswith(("\n", "\r")) else "\r\n"
+            file.write(gap + as_csv(rows, heading=found is None))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise OutputError(f"{path} cannot be added to ({error}); choose another file") from error
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import napari
 from napari.viewer import Viewer
 
-from napari_resunet.io.files import read_mask
-from napari_resunet.io.open_ct import open_ct
+from napari_resunet.io.open_ct import open_ct, open_mask
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.record import CaseRecord
@@ -78,7 +77,7 @@ def open_window(
         _open_cohort(source, cohort_case)
         return
     volume = open_ct(source, answers)
-    known = None if mask is None else read_mask(mask)
+    known = None if mask is None else open_mask(mask, answers)
     if known is not None:
         refuse_other_grid(known.geometry, volume.geometry, what=mask.name)
     session = show_widget(napari.Viewer(title="napari-resunet")).session

@@ -19,7 +19,7 @@ from torch.nn import functional
 from napari_resunet.errors import GeometryError
 from napari_resunet.imaging.body import body_box
 from napari_resunet.io.files import read_mask, read_volume
-from napari_resunet.io.slice_png import read_png_mask
+from napari_resunet.io.image_file import read_labels
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.model.slices import Crop, shrink
 from napari_resunet.track import Track, silent
@@ -66,7 +66,7 @@ def load_case(case: Case, corrections: Sequence[Correction] = ()) -> LabelledCas
     if case.mask is None:
         lungs = np.zeros(volume.array.shape, dtype=np.uint8)
     elif case.mask.suffix == ".png":
-        lungs = read_png_mask(case.mask)[None]
+        lungs = (read_labels(case.mask) > 0).astype(np.uint8)[None]
     else:
         mask = read_mask(case.mask)
         refuse_other_grid(mask.geometry, volume.geometry, what=case.mask.name)

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from napari_resunet.errors import CheckpointError, InputError, OutputError
+from napari_resunet.errors import CheckpointError, InputError
 from napari_resunet.io.atomic import replacing
+from napari_resunet.io.folders import made_folder
 from napari_resunet.model.card import ModelCard, find_model
 from napari_resunet.model.checkpoint import Model, load_model, save_model
 from napari_resunet.model.device import Device
@@ -164,13 +165,7 @@ class FineTuning:
     ) -> None:
         self._material, self._parent, self._device = material, parent, device
         self._settings, self._model_path = settings, model_path
-        self.folder = model_path.with_suffix(".run")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder} cannot be made a folder ({error.strerror}); choose another"
-            ) from error
+        self.folder = made_folder(model_path.with_suffix(".run"))
         self._learner = _FineTuner(parent, settings, device, material)
         self._curve: list[LearnProgress] = self._learner.resume(self.folder)
 

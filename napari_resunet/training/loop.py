@@ -19,6 +19,7 @@ from torch.optim import AdamW
 
 from napari_resunet.errors import CheckpointError, InputError
 from napari_resunet.io.atomic import replacing
+from napari_resunet.io.folders import made_folder
 from napari_resunet.model.card import ModelCard
 from napari_resunet.model.checkpoint import load_state, save_model, save_state
 from napari_resunet.model.device import Device
@@ -148,8 +149,7 @@ def teach(
         As in `train`.
     """
     card, settings = learner.card, learner.settings
-    folder = model_path.with_suffix(".run")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(model_path.with_suffix(".run"))
     curve = learner.resume(folder)
     losses: list[float] = []
     for step in track(range(learner.step, settings.steps)):

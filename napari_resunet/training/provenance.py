@@ -15,6 +15,7 @@ import torch
 
 from napari_resunet.errors import CheckpointError
 from napari_resunet.io.atomic import replacing
+from napari_resunet.io.folders import made_folder
 from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.settings import TrainSettings
 from napari_resunet.training.cases import Case
@@ -70,7 +71,7 @@ def record_provenance(
         "corrections": {"file": corrections.name, "sha256": _sha256(corrections)} if corrections else None,
     }
     _refuse_another_training(folder, made_from)
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     with replacing(folder / FILE_NAME) as temporary:
         temporary.write_text(json.dumps(made_from, indent=1))
     return made_from

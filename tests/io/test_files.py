@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -15,7 +17,6 @@ from outcomes import Outcome
 from refusals import told
 
 from napari_resunet.errors import GeometryError, InputError
-from napari_resunet.io import regular_file
 from napari_resunet.io.dicom import write_ct_series
 from napari_resunet.io.files import can_read, read_mask, read_volume
 from napari_resunet.io.orientation import is_assumed
@@ -272,17 +273,9 @@ def test_a_mask_is_read_from_every_format_but_dicom(volume: Volume, tmp_path: Pa
 
 def test_more_data_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nib.Nifti1Image(np.zeros((9, 9, 9), np.int16), np.eye(4)).to_filename(tmp_path / "ct.nii")
-    monkeypatch.setattr(regular_file, "_memory_bytes", lambda: 1000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
     with pytest.raises(InputError, match="of memory; crop it or use a larger machine"):
         read_volume(tmp_path / "ct.nii")
-    monkeypatch.setattr(regular_file, "_memory_bytes", lambda: None)
-    assert read_volume(tmp_path / "ct.nii").array.size == 729
-
-
-def test_where_memory_is_unknown_nothing_is_refused_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert regular_file._memory_bytes() is None or regular_file._memory_bytes() > 1 << 20
-    monkeypatch.delattr(os, "sysconf", raising=False)
-    assert regular_file._memory_bytes() is None
 
 
 def test_importing_the_front_door_imports_no_file_library() -> None:

@@ -3,10 +3,12 @@ from __future__ import annotations
 import gzip
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from outcomes import Outcome
@@ -14,7 +16,6 @@ from refusals import told
 
 from napari_resunet.errors import FrameChoiceError, GeometryError, InputError, SpacingUnknownError
 from napari_resunet.geometry import Geometry
-from napari_resunet.io import regular_file
 from napari_resunet.io.nifti import read_nifti, read_nifti_mask, repeats_place, write_nifti
 from napari_resunet.io.nifti_header import PLACING_FIELDS
 from napari_resunet.volume import Volume
@@ -376,9 +377,9 @@ def test_b24_only_the_volume_asked_for_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
 ) -> None:
     path = save(tmp_path / "ct.nii", np.stack([XYZ, XYZ + 1, XYZ + 2], -1))
-    monkeypatch.setattr(regular_file, "_memory_bytes", lambda: 2 * XYZ.size)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2 * XYZ.size))
     np.testing.assert_array_equal(read_nifti(path, frame=2).array, XYZ.T + 2)
-    monkeypatch.setattr(regular_file, "_memory_bytes", lambda: 2 * XYZ.size - 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2 * XYZ.size - 1))
     with pytest.raises(InputError, match="of memory"):
         read_nifti(path, frame=2)
     outcome("OK", "memory is needed for one volume")

@@ -4,9 +4,11 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from outcomes import Outcome
 from PIL import Image
@@ -14,7 +16,6 @@ from refusals import told
 
 from napari_resunet.errors import InputError, SpacingUnknownError
 from napari_resunet.imaging.intensity import refuse_implausible_hu
-from napari_resunet.io import regular_file
 from napari_resunet.io.files import can_read, read_mask, read_volume
 from napari_resunet.io.orientation import is_assumed
 
@@ -143,7 +144,7 @@ def test_b51_a_picture_that_declares_too_much_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     outcome: Outcome,
 ) -> None:
-    monkeypatch.setattr(regular_file, "_memory_bytes", lambda: 1 << 26)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1 << 26))
     (tmp_path / "a.png").write_bytes(declares(*size))
     with pytest.raises(InputError, match=message or "of memory") as refused:
         read_volume(tmp_path / "a.png", spacing_mm=SPACING)
