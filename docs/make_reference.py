@@ -18,14 +18,27 @@ from typer.main import get_command
 import napari_resunet
 from napari_resunet.cli import app
 from napari_resunet.geometry import Geometry
+from napari_resunet.io.dicom_list import SeriesInfo
 from napari_resunet.io.export import Receipt
 from napari_resunet.measure.agreement import Agreement
 from napari_resunet.measure.lungs import LungFigures
+from napari_resunet.model.checkpoint import Model
 from napari_resunet.phantom import Phantom
 from napari_resunet.volume import Mask, ProbabilityMap, Volume
 
 PAGE = Path(__file__).with_name("reference.md")
-RETURNED = (Volume, ProbabilityMap, Mask, Geometry, Receipt, Agreement, LungFigures, Phantom)
+RETURNED = (
+    Volume,
+    ProbabilityMap,
+    Mask,
+    Geometry,
+    Receipt,
+    Agreement,
+    LungFigures,
+    SeriesInfo,
+    Model,
+    Phantom,
+)
 HEAD = """\
 # Reference
 

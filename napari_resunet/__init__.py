@@ -12,7 +12,7 @@ Where things live, each importing only from what stands above it::
     volume                      what flows: Volume (HU), ProbabilityMap (uint8), Mask
     record                      a case put away: what a case file and the journal hold
     io/                         files <-> Volume, Mask, record: DICOM, NIfTI, TIFF, MetaImage, NRRD, .nru
-    imaging/                    arrays in, arrays out: body, components, right and left, intensity
+    imaging/                    arrays in, arrays out: body, components, right and left
     model/                      the network, its card, its weights (builtin/), devices, slices through the network
     measure/                    agreement of two masks, ml and HU of the lungs, doubt slice by slice
     phantom/                    a made-up chest CT with known lungs

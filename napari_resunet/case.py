@@ -24,11 +24,11 @@ from napari_resunet.editing.correction import changed_by_hand, compose, stated_b
 from napari_resunet.editing.history import Changes, EditHistory, Step
 from napari_resunet.editing.review import Review
 from napari_resunet.errors import InputError
-from napari_resunet.inference.postprocess import finish_mask, lung_voxels, threshold_level
+from napari_resunet.inference.postprocess import finish_mask, lung_voxels
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.record import BankedEdits, CaseRecord, CtReference, SliceEdits
 from napari_resunet.settings import MaskSettings
-from napari_resunet.volume import Mask, ProbabilityMap, Run, Volume
+from napari_resunet.volume import Mask, ProbabilityMap, Run, Volume, threshold_level
 
 if TYPE_CHECKING:
     from napari_resunet.inference.predict import Batch  # brings torch

@@ -172,7 +172,7 @@ def _place(geometry: Geometry) -> dict[str, Any]:
 
 def describe(volume: Volume) -> str:
     """Return what a reader found in a CT in a few short lines, for a card in the window."""
-    geometry = volume.geometry.reordered(volume.geometry.to_axial)
+    geometry = volume.axial_geometry
     z, y, x = geometry.shape
     dz, dy, dx = geometry.spacing_mm
     limits = _value_range(volume)

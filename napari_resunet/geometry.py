@@ -192,6 +192,11 @@ class Geometry:
         flips = tuple(bool(self.directions[2 - i, axis] < 0) for i, axis in enumerate(axes))
         return AxisOrder(axes, (flips[0], flips[1], flips[2]))
 
+    @cached_property
+    def axial(self) -> Geometry:
+        """That of the axial slices: this one in the order of `to_axial`."""
+        return self.reordered(self.to_axial)
+
     def reordered(self, order: AxisOrder) -> Geometry:
         """Return the geometry of an array to which ``order.apply`` was done."""
         shape = tuple(self.shape[axis] for axis in order.axes)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_resunet.errors import InputError
+
 # Air is -1000 HU and lung about -850. A CT of the chest in which not one voxel in a thousand is below this
 # holds something else than HU.
 _AIRLESS_HU = -300
@@ -66,7 +68,7 @@ def where_air_and_tissue_lie(array: npt.NDArray[Any]) -> tuple[int | None, int |
 
 
 def _sample(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a part of the values that are neither padding nor no numbers."""
+    """Return a part of the values that are neither padding nor non-finite."""
     part = np.asarray(array[:: max(1, len(array) // _MOST_SLICES), ::_STRIDE, ::_STRIDE])
     chosen: npt.NDArray[Any] = part[np.isfinite(part) & (part > PADDING_HU)]
     return chosen
@@ -102,7 +104,7 @@ def _counted(array: npt.NDArray[Any]) -> tuple[list[HuFinding], float, float]:
 
 
 def _judge(sample: npt.NDArray[Any], low: float, high: float) -> HuFinding | None:
-    """Judge the values by a sample of those between `low` and `high`, which are neither padding nor no numbers."""
+    """Judge the values by a sample of those between `low` and `high`, which are neither padding nor non-finite."""
     if low > high:
         return _refused("no voxel holds a value that a CT can have: export the CT again in HU")
     if low == high:
@@ -162,3 +164,16 @@ def _peak(values: npt.NDArray[Any]) -> int | None:
     counts = np.bincount(bins.astype(np.intp))
     smooth = np.convolve(counts, np.ones(3), mode="same")
     return int(smooth.argmax()) * _BIN_HU + _BIN_HU // 2 + PADDING_HU
+
+
+def refuse_implausible_hu(array: npt.NDArray[Any]) -> None:
+    """Raise if a (z, y, x) array cannot be a chest CT in HU, with a word on what it may be.
+
+    Raises
+    ------
+    InputError
+        If the volume is constant, or holds no air.
+    """
+    for finding in judge_hu(array):
+        if finding.level in ("ask", "refuse"):
+            raise InputError(finding.text)

@@ -177,4 +177,4 @@ class CaseRecord:
     def shape(self) -> tuple[int, int, int]:
         """That of the axial arrays."""
         geometry = self.ct.geometry
-        return geometry.reordered(geometry.to_axial).shape
+        return geometry.axial.shape

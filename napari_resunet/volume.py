@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ class Source:
     path : Path
         The file, or the folder of a DICOM series.
     format : str
-        ``"NIfTI"``, ``"DICOM"``, ``"TIFF"``, ``"MetaImage"``, ``"NRRD"`` or ``"phantom"``.
+        ``"NIfTI"``, ``"DICOM"``, ``"TIFF"``, ``"MetaImage"``, ``"NRRD"``, ``"PNG"``, ``"JPEG"`` or ``"phantom"``.
     sha256 : str
         Of the bytes read; of a series, of its files one after the other in the order of the slices.
     files : tuple of Path
@@ -39,6 +40,11 @@ class Source:
     sha256: str
     files: tuple[Path, ...] = ()
     nifti_header: bytes | None = None
+
+
+def threshold_level(threshold: float) -> int:
+    """Return the least value of a uint8 probability (0-255) that is at least `threshold` (0-1)."""
+    return math.ceil(round(threshold * 255, 6))
 
 
 def _check_array(array: npt.NDArray[Any], geometry: Geometry, dtypes: tuple[str, ...], what: str) -> None:
@@ -85,7 +91,8 @@ class Volume:
 
     @property
     def axial_geometry(self) -> Geometry:
-        return self.geometry.reordered(self.geometry.to_axial)
+        """Where the voxels of `axial` lie."""
+        return self.geometry.axial
 
     def with_hu_offset(self, offset: float) -> Volume:
         """Return this volume with `offset` added to every value, which is then HU by the user's word."""

@@ -12,8 +12,7 @@ from outcomes import Outcome
 from refusals import told
 
 from napari_resunet.errors import InputError
-from napari_resunet.hu import judge_hu, where_air_and_tissue_lie
-from napari_resunet.imaging.intensity import refuse_implausible_hu
+from napari_resunet.hu import judge_hu, refuse_implausible_hu, where_air_and_tissue_lie
 from napari_resunet.inference.predict import predict
 from napari_resunet.io import nifti
 from napari_resunet.io.files import read_volume

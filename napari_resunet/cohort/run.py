@@ -297,7 +297,7 @@ def _loaded(name: str, _size: int, _changed: int) -> Model:
 
 
 def _doubt(prob: ProbabilityMap, threshold: float) -> SliceDoubt:
-    geometry = prob.geometry.reordered(prob.geometry.to_axial)
+    geometry = prob.geometry.axial
     return slice_doubt(prob.axial, threshold=threshold, spacing_mm=geometry.spacing_mm, done=prob.done)
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_resunet.images.slices import as_slices, image_probabilities, limits_of, scaled
-from napari_resunet.inference.postprocess import threshold_level
 from napari_resunet.inference.ready import ready_network
 from napari_resunet.model.checkpoint import Model
 from napari_resunet.model.device import choose_device
 from napari_resunet.settings import MaskSettings
 from napari_resunet.track import Track, silent
+from napari_resunet.volume import threshold_level
 
 _BATCH = 4  # slices, which may be large and of several classes
 
@@ -84,12 +84,17 @@ def image_labels(
     probabilities : (classes, z, y, x) array of uint8
         As `predict_image` returns them.
     threshold : float
-        From 0 to 1.
+        From 0.01 to 0.99.
 
     Returns
     -------
     (z, y, x) array of uint8
         1 for the first class; of two that are equally probable the first is taken.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is out of its limits.
     """
     level = threshold_level(MaskSettings(threshold=threshold).threshold)
     labels = np.empty(probabilities.shape[1:], dtype=np.uint8)

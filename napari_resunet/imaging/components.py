@@ -41,14 +41,15 @@ def clean(mask: Bools) -> Bools:
     """Return the large pieces of a (z, y, x) mask, their holes filled."""
     result = np.zeros_like(mask)
     if mask.any():
-        box = _box(mask)  # most of a CT is not lung
+        slices, *plane = box_around(mask)  # most of a CT is not lung
+        # one slice of several must not be taken for a slice alone
+        box = (slice(max(slices.start - 1, 0), slices.stop + 1), *plane)
         least_part = LEAST_PART_OF_SLICE if mask.shape[0] == 1 else LEAST_PART_OF_VOLUME
         result[box] = fill_holes(keep_large(mask[box], least_part=least_part))
     return result
 
 
-def _box(mask: Bools) -> tuple[slice, slice, slice]:
-    """Return the slices, rows and columns that hold anything of a (z, y, x) mask, and a slice more to either side."""
+def box_around(mask: Bools) -> tuple[slice, slice, slice]:
+    """Return the slices, rows and columns that hold anything of a (z, y, x) mask that is not empty."""
     z, y, x = (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
-    # one slice of several must not be taken for a slice alone
-    return slice(max(z[0] - 1, 0), z[-1] + 2), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
+    return slice(z[0], z[-1] + 1), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)

@@ -9,6 +9,7 @@ from skimage.measure import marching_cubes
 from skimage.transform import downscale_local_mean
 
 from napari_resunet.errors import InputError
+from napari_resunet.imaging.components import box_around
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -48,7 +49,7 @@ def lung_surface(
     """
     if not mask.any():
         raise InputError("the mask is empty, so it has no surface: run the network first, or paint")
-    box = _box_around(mask)
+    box = box_around(mask)
     share, voxels_per_cell, first_voxel = _in_cells(mask[box], spacing_mm, cell_mm)
     cells_mm = voxels_per_cell * spacing_mm
     # half the distance between slices at least: else thick ones stand out as steps
@@ -60,11 +61,6 @@ def lung_surface(
     start = np.array([part.start for part in box]) + first_voxel
     vertices = (corners + 0.5) * voxels_per_cell - 0.5 + start
     return vertices.astype(np.float32), faces.astype(np.int32)
-
-
-def _box_around(mask: Bools) -> tuple[slice, slice, slice]:
-    z, y, x = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
-    return slice(z[0], z[-1] + 1), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
 
 
 def _in_cells(

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from napari_resunet.imaging.components import Bools, label_pieces
+from napari_resunet.imaging.components import Bools, box_around, label_pieces
 
 RIGHT, LEFT = 1, 2
 
@@ -50,7 +50,7 @@ def split_right_left(
     result = np.zeros(mask.shape, dtype=np.uint8)
     if not mask.any():
         return result
-    box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
+    box = box_around(mask)
     inside = mask[box]
     steps = (1, *(max(1, round(_COARSE_MM / mm)) for mm in spacing_mm[1:]))
     coarse = inside[:, :: steps[1], :: steps[2]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,7 @@ import numpy.typing as npt
 from napari_resunet.imaging.components import clean as cleaned
 from napari_resunet.imaging.sides import split_right_left, swapped_sides
 from napari_resunet.settings import MaskSettings
-from napari_resunet.volume import Mask, ProbabilityMap, Run
-
-
-def threshold_level(threshold: float) -> int:
-    """Return the least value of a uint8 probability (0-255) that is at least `threshold` (0-1)."""
-    return math.ceil(round(threshold * 255, 6))
+from napari_resunet.volume import Mask, ProbabilityMap, Run, threshold_level
 
 
 def lung_voxels(
@@ -42,7 +36,7 @@ def to_mask(
     prob : ProbabilityMap
         What `predict` gave.
     threshold : float
-        A voxel is lung where its probability is at least this, from 0 to 1.
+        A voxel is lung where its probability is at least this, from 0.01 to 0.99.
     clean : bool
         Keep the large connected pieces and fill the holes inside them, in 3-D.
     split : bool
@@ -54,6 +48,11 @@ def to_mask(
     -------
     Mask
         On the same grid.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is given anything but a probability map, or a threshold out of its limits.
     """
     if not isinstance(prob, ProbabilityMap):
         raise TypeError(
@@ -89,7 +88,7 @@ def finish_mask(
     """
     geometry = prob.geometry
     if settings.split:
-        spacing = geometry.reordered(geometry.to_axial).spacing_mm
+        spacing = geometry.axial.spacing_mm
         lungs = label_sides(lungs > 0, spacing_mm=spacing, run=prob.run, swap=settings.swap_sides)
     history: dict[str, Any] = {
         "run": None if prob.run is None else dataclasses.asdict(prob.run),

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from napari_resunet.errors import DeviceError, InputError, NotFiniteError, PredictionError
+from napari_resunet.hu import refuse_implausible_hu
 from napari_resunet.imaging.body import LEAST_SIDE, body_box
-from napari_resunet.imaging.intensity import refuse_implausible_hu
 from napari_resunet.inference.axial import AxialSlices
 from napari_resunet.inference.ready import ready_network
 from napari_resunet.model.checkpoint import Model

@@ -202,13 +202,9 @@ def _arrays_of(record: CaseRecord) -> Arrays:
     return arrays
 
 
-def _axial_shape(ct: CtReference) -> tuple[int, int, int]:
-    return ct.geometry.reordered(ct.geometry.to_axial).shape
-
-
 def _layout(said: CaseText, ct: CtReference) -> Layout:
     """Return which arrays there have to be: the other way round than `_arrays_of`, and from the text alone."""
-    depth, rows, columns = _axial_shape(ct)
+    depth, rows, columns = ct.geometry.axial.shape
     layout: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
         "edits": (np.int8, (len(said.edited), rows, columns))
     }
@@ -223,7 +219,7 @@ def _layout(said: CaseText, ct: CtReference) -> Layout:
 
 def _record(stored: _Stored, path: Path) -> CaseRecord:
     said, arrays = stored.said, stored.arrays
-    depth, _, columns = _axial_shape(stored.ct)
+    depth, _, columns = stored.ct.geometry.axial.shape
     done = np.zeros(depth, dtype=bool)
     done[list(said.done)] = True
     banked = tuple(

@@ -156,7 +156,7 @@ def parse_text(text: bytes, path: Path) -> tuple[CaseText, CtReference]:
     try:
         said = _reader_of(CaseText).validate_json(text)
         ct = _ct(said.ct)
-        _require_sense(said, ct.geometry.reordered(ct.geometry.to_axial).shape)
+        _require_sense(said, ct.geometry.axial.shape)
     except ValidationError as error:
         raise InputError(f"{path} is damaged: {_first_fault(error)}; take another copy") from error
     except InputError as error:

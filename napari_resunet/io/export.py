@@ -130,6 +130,11 @@ def write_probability(prob: ProbabilityMap, path: str | Path, *, overwrite: bool
     overwrite : bool
         Whether an existing file may be replaced.
 
+    Returns
+    -------
+    Receipt
+        As of `write_mask`.
+
     Raises
     ------
     OutputError

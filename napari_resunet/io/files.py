@@ -64,6 +64,10 @@ def read_volume(
         If the voxels cannot lie as the file says.
     SpacingUnknownError
         If the file does not state the voxel size and `spacing_mm` is None.
+    SeriesChoiceError
+        If a folder holds several DICOM series and `series` is None; `list_series` tells which.
+    UnevenSlicesError
+        If slices of a series are missing or unevenly spaced and `accept_gaps` is not set.
     """
     path = Path(path)
     kind = _known_kind(path)
@@ -126,6 +130,11 @@ def read_mask(
         Voxel size in mm, for a file that does not state it.
     orientation : str, optional
         Where the array axes (z, y, x) run towards, for a file that does not say.
+
+    Returns
+    -------
+    Mask
+        Its labels as (z, y, x) in the order of the file, and where the voxels lie.
 
     Raises
     ------

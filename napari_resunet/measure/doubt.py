@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import scipy
+
+from napari_resunet.volume import threshold_level
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -182,7 +183,7 @@ def _islands_and_holes(mask: Bools) -> Bools:
 
 def _level(threshold: float) -> int:
     """Return the least uint8 probability that is at least `threshold`, and is not 0."""
-    return min(max(math.ceil(round(threshold * 255, 6)), 1), 255)
+    return min(max(threshold_level(threshold), 1), 255)
 
 
 def _cropped(probabilities: Bytes) -> Bytes:

@@ -55,6 +55,11 @@ def save_model(network: ResUNet, card: ModelCard, path: Path, *, half: bool = Fa
 def load_model(model: str | Path) -> Model:
     """Load a built-in model by name, or one from a file.
 
+    Parameters
+    ----------
+    model : str or Path
+        Such as ``"lung-ct"``, or a .safetensors file.
+
     Returns
     -------
     Model

@@ -60,6 +60,11 @@ def make_phantom(
         Angle by which the scan is turned about the patient's x and z. The patient stays where they are.
     noise_hu : float
         Standard deviation of the noise.
+
+    Returns
+    -------
+    Phantom
+        The CT, and its true lungs on the same grid: 1 right, 2 left.
     """
     rng = np.random.default_rng(seed)
     patient = Patient.draw(rng)

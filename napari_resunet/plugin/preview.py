@@ -62,7 +62,7 @@ def middle_planes(array: npt.NDArray[Any], geometry: Geometry) -> tuple[Plane, P
     """
     axial = geometry.to_axial.apply(array)
     z, y, x = (n // 2 for n in axial.shape)
-    sizes = np.multiply(axial.shape, geometry.reordered(geometry.to_axial).spacing_mm)
+    sizes = np.multiply(axial.shape, geometry.axial.spacing_mm)
     planes = axial[z], axial[::-1, y], axial[::-1, :, x]  # head up
     sides = sizes[[1, 2]], sizes[[0, 2]], sizes[[0, 1]]
     one, two, three = (

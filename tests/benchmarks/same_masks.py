@@ -23,13 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 import napari_resunet as nru
-from napari_resunet.inference.postprocess import threshold_level
 from napari_resunet.inference.predict import Prediction
 from napari_resunet.model.checkpoint import load_model
 from napari_resunet.model.device import Device
 from napari_resunet.model.slices import slice_probabilities
 from napari_resunet.settings import MaskSettings
-from napari_resunet.volume import Volume
+from napari_resunet.volume import Volume, threshold_level
 
 LEAST_DICE = 0.9995
 PLAIN = Device("cpu", "float32", "the CPU, layer by layer")

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_resunet.geometry import AxisOrder, Geometry
-from napari_resunet.inference.postprocess import finish_mask, lung_voxels, threshold_level, to_mask
+from napari_resunet.inference.postprocess import finish_mask, lung_voxels, to_mask
 from napari_resunet.settings import MaskSettings
-from napari_resunet.volume import ProbabilityMap, Run, Source
+from napari_resunet.volume import ProbabilityMap, Run, Source, threshold_level
 
 RUN = Run("tiny", "0123", 32, "cpu", "float32", (0, 20, 0, 60))
 SHAPE = (6, 20, 60)

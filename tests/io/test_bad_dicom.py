@@ -36,7 +36,7 @@ from pydicom.uid import (
 
 from napari_resunet.errors import GeometryError, InputError, SpacingUnknownError
 from napari_resunet.geometry import Geometry
-from napari_resunet.imaging.intensity import refuse_implausible_hu
+from napari_resunet.hu import refuse_implausible_hu
 from napari_resunet.io import dicom_decode, dicom_frames, dicom_headers
 from napari_resunet.io.dicom import (
     SeriesChoiceError,

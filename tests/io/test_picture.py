@@ -15,7 +15,7 @@ from PIL import Image
 from refusals import told
 
 from napari_resunet.errors import InputError, SpacingUnknownError
-from napari_resunet.imaging.intensity import refuse_implausible_hu
+from napari_resunet.hu import refuse_implausible_hu
 from napari_resunet.io.files import can_read, read_mask, read_volume
 from napari_resunet.io.orientation import is_assumed
 

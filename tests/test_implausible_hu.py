@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_resunet.errors import InputError
-from napari_resunet.imaging.intensity import refuse_implausible_hu
+from napari_resunet.hu import refuse_implausible_hu
 from napari_resunet.phantom import make_phantom
 
 SHAPE = (3, 40, 40)
