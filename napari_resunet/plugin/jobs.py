@@ -101,6 +101,7 @@ class Job:
         self._worker.finished.connect(self._take_end)
 
     def start(self) -> None:
+        _at_work.add(self)
         self._worker.start()
 
     def cancel(self, *, mute: bool = False) -> None:
@@ -126,7 +127,11 @@ class Job:
         self._on_error(error)
 
     def _take_end(self) -> None:
+        _at_work.discard(self)
         self._on_end()
+
+
+_at_work: set[Job] = set()  # PySide6 calls a bound method also when what it is bound to is gone
 
 
 def _ignore(*_: Any) -> None:
