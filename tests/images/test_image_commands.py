@@ -118,7 +118,7 @@ def test_a_stack_is_not_written_as_a_png_nor_over_itself(
     command: Command, model: Path, ct: Path, tmp_path: Path
 ) -> None:
     code, _, err = command("segment-image", ct, "-o", tmp_path / "labels.png", "--model", model)
-    assert code == 3
+    assert code == 4
     assert "a PNG holds one slice, there are 3; choose .tif" in err
     Image.fromarray(discs(0)[0]).save(tmp_path / "a.png")
     code, _, err = command("segment-image", tmp_path / "a.png", "-o", tmp_path / "a.png", "--model", model)
