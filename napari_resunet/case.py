@@ -106,6 +106,11 @@ class Case:
         self._is_settled = True
         self._known_reference: CtReference | None = None
 
+    @property
+    def slices_missing(self) -> int:
+        """How many axial slices the network has not seen, where it has seen some."""
+        return int(np.count_nonzero(~self.done)) if self.done.any() else 0
+
     # ---- what the network says
 
     def begin(self, run: Run) -> None:

@@ -91,7 +91,9 @@ def _voxel_size(geometry: Geometry, volume: Volume) -> Check:
 def _orientation(volume: Volume) -> Check:
     codes = volume.geometry.axis_codes
     if is_assumed(volume.notes):
-        text = f"not in the file, assumed ({codes}): right and left may be exchanged"
+        text = (
+            f"not in the file, assumed axial, lowest slice first ({codes}): right and left may be exchanged"
+        )
         return Check("orientation", "ask", text, ("orientation",))
     if volume.answers.orientation is not None:
         return Check("orientation", "note", f"{codes} by the user's word")

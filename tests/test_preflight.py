@@ -106,7 +106,7 @@ def test_b31_an_orientation_that_is_only_assumed_is_asked_about(
     assert found == Check(
         "orientation",
         "ask",
-        "not in the file, assumed (SPL): right and left may be exchanged",
+        "not in the file, assumed axial, lowest slice first (SPL): right and left may be exchanged",
         ("orientation",),
     )
     outcome("ASK", found.text)

@@ -280,7 +280,7 @@ def not_weights(path: Path) -> str:
             f"{path.name} is {kind}, which may hold code and is never opened; "
             f"save its weights as safetensors, {way}save_model of napari_resunet.model.checkpoint"
         )
-    return f"{path.name} is not a whole safetensors file (it starts with {start!r}); save or copy it again"
+    return f"{path.name} is not a whole safetensors file; save or copy it again"
 
 
 def kind_with_code(path: Path, start: bytes) -> str:

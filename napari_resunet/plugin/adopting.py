@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QTimer
 
 from napari_resunet.errors import InputError, ResUNetError
 from napari_resunet.record import CaseRecord
 from napari_resunet.volume import Mask
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
     from napari_resunet.plugin.session import Session
 
 
@@ -49,4 +54,11 @@ class Adopting:
             session.case.kept()
         session.events.case.emit()
         session.events.hand.emit()
+        QTimer.singleShot(
+            0, partial(self._choose_mask, session.mask_layer)
+        )  # napari chooses the CT it has opened
         return True
+
+    def _choose_mask(self, layer: Labels) -> None:
+        if layer is self._session.mask_layer and layer in self._session.viewer.layers:
+            self._session.viewer.layers.selection.active = layer

@@ -41,7 +41,8 @@ Indices = tuple[npt.NDArray[np.intp], ...]
 
 ADDED, REMOVED = 1, 2
 _SIDES = {None: "transparent", 0: "transparent", RIGHT: RIGHT_COLOUR, LEFT: LEFT_COLOUR}
-_COLOURS = {None: "transparent", 0: "transparent", ADDED: "#00c853", REMOVED: "#d500f9"}
+ADDED_COLOUR, REMOVED_COLOUR = "#00c853", "#d500f9"
+_COLOURS = {None: "transparent", 0: "transparent", ADDED: ADDED_COLOUR, REMOVED: REMOVED_COLOUR}
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +210,11 @@ class Correcting:
     def is_idle(self) -> bool:
         return self._job is None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a tool shows something, works, or waits for a click."""
+        return self.preview_layer is not None or self._job is not None or self._armed is not None
+
     def use(self, name: str, settings: ToolSettings) -> None:
         """Show what a tool would change; one that needs a click waits for it, and once more after each step."""
         self.discard()
@@ -281,8 +287,10 @@ class Correcting:
         self._job.start()
 
     def _fail(self, error: Exception) -> None:
-        self._said = str(error)  # in full: a notification is cut after a few words
-        self.session.events.failed.emit(error)
+        words = str(error)
+        self._said = words[:1].upper() + words[1:]
+        if not isinstance(error, InputError):  # advice stands in the panel, in full
+            self.session.events.failed.emit(error)
 
     def _on_end(self) -> None:
         self._job = None

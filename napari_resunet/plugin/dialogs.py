@@ -16,7 +16,6 @@ _CT_FILES = (
 _MASK_FILES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;NRRD (*.nrrd);;MetaImage (*.mha)"
 _MASKS_TO_WRITE = f"{_MASK_FILES};;3D Slicer segmentation (*.seg.nrrd);;DICOM SEG, of a DICOM CT (*.dcm)"
 _CASE_FILES, _WEIGHTS_FILES, _TABLES = "Case (*.nru)", "Weights (*.safetensors)", "CSV (*.csv);;JSON (*.json)"
-_HOME = str(Path.home())
 
 
 class Dialogs:
@@ -30,11 +29,16 @@ class Dialogs:
 
     def __init__(self, parent: QWidget) -> None:
         self._parent = parent
+        self._folder = Path.home()
+
+    def begin_in(self, folder: Path) -> None:
+        """Let the next dialog begin in a folder."""
+        self._folder = folder
 
     def ct_folder(self) -> Path | None:
         """Ask for the folder of a DICOM series."""
         title = "Open a folder with a DICOM series"
-        return _path(QFileDialog.getExistingDirectory(self._parent, title, _HOME))
+        return self._path(QFileDialog.getExistingDirectory(self._parent, title, str(self._folder)))
 
     def ct_file(self) -> Path | None:
         """Ask for a CT or a case file."""
@@ -62,33 +66,38 @@ class Dialogs:
 
     def cases(self) -> list[Path]:
         """Ask for corrected cases; return those that were chosen."""
-        chosen, _ = QFileDialog.getOpenFileNames(self._parent, "Corrected cases", _HOME, _CASE_FILES)
-        return [Path(file) for file in chosen]
+        chosen, _ = QFileDialog.getOpenFileNames(
+            self._parent, "Corrected cases", str(self._folder), _CASE_FILES
+        )
+        return [path for path in map(self._path, chosen) if path is not None]
 
     def table_to_write(self, name: str) -> Path | None:
         """Ask where figures go."""
         return self._file_to_write("Save the figures", name, _TABLES)
 
     def _file_to_open(self, title: str, kinds: str) -> Path | None:
-        return _path(QFileDialog.getOpenFileName(self._parent, title, _HOME, kinds)[0])
+        return self._path(QFileDialog.getOpenFileName(self._parent, title, str(self._folder), kinds)[0])
 
     def _file_to_write(self, title: str, name: str, kinds: str) -> Path | None:
-        chosen, kind = QFileDialog.getSaveFileName(self._parent, title, str(Path(_HOME) / name), kinds)
-        path, endings = _path(chosen), re.findall(r"\*(\.[\w.]+)", kind)
+        chosen, kind = QFileDialog.getSaveFileName(self._parent, title, str(self._folder / name), kinds)
+        path, endings = self._path(chosen), re.findall(r"\*(\.[\w.]+)", kind)
         if path is None or path.name != name or not endings or name.lower().endswith(tuple(endings)):
             return path
         return path.with_name(
             f"{stem_of(name)}{endings[0]}"
         )  # the kind was chosen, the name left as it was proposed
 
+    def _path(self, chosen: str) -> Path | None:
+        """Return what was chosen, and begin there the next time."""
+        if not chosen:
+            return None
+        self._folder = Path(chosen).parent
+        return Path(chosen)
+
     def confirm(self, question: str) -> bool:
         """Ask a question and return whether the user said yes."""
         answer = QMessageBox.question(self._parent, "napari-resunet", question)
         return bool(answer == QMessageBox.StandardButton.Yes)
-
-
-def _path(chosen: str) -> Path | None:
-    return Path(chosen) if chosen else None
 
 
 def _ending(path: Path | None, suffix: str) -> Path | None:

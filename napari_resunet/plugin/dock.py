@@ -87,13 +87,23 @@ class LungSegmentation(QScrollArea):
         self._watch_window()
         for opened in (self.session.events.reading, self.session.events.case):
             opened.connect(self._warm_up)
+        self.session.events.case.connect(self._begin_dialogs_beside_ct)
         self.session.events.asks.connect(self._ask)
+        self.export.written.connect(self._show_receipt)
         self.session.events.failed.connect(self._show_error)
         QApplication.instance().aboutToQuit.connect(self.session.close)
         self.destroyed.connect(self.session.close)
 
     def _warm_up(self) -> None:
         warm_up(self.segment.settings)
+
+    def _begin_dialogs_beside_ct(self) -> None:
+        source = None if self.session.case is None else self.session.case.volume.source
+        if source is not None and source.path.parent.is_dir():
+            self._dialogs.begin_in(source.path.parent)
+
+    def _show_receipt(self) -> None:
+        QTimer.singleShot(0, partial(self.ensureWidgetVisible, self.export.receipt.native))
 
     def event(self, event: QEvent) -> bool:
         # napari takes a widget out of its dock when that is closed, and keeps it alive

@@ -57,11 +57,11 @@ class Farewell(QObject):
         box = QMessageBox(
             QMessageBox.Icon.Question,
             "Unsaved work",
-            f"Edits or ticks of {', '.join(names)} are in no file yet.",
+            f"Your edits or ticks on {', '.join(names)} are in no file yet.",
             buttons.Save | buttons.Discard | buttons.Cancel,
             window,
         )
-        box.setInformativeText("Save it as a case file, which also keeps the review?")
+        box.setInformativeText("Save them as a case file, which also keeps the review?")
         answer = box.exec()
         if answer == buttons.Save:
             return self._save()

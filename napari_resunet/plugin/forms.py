@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from magicgui.widgets import Widget, create_widget
+from magicgui.widgets import FloatSpinBox, Widget, create_widget
 
 from napari_resunet.settings import explain
 
@@ -25,4 +25,6 @@ def field_widget(settings: type[Any], name: str, *, value: Any = None, widget_ty
         widget_type=widget_type,
         options=options,
     )
+    if isinstance(meta["step"], float) and isinstance(widget, FloatSpinBox):
+        widget.native.setDecimals(len(f"{meta['step']:g}".partition(".")[2]))
     return widget

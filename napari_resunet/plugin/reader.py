@@ -49,8 +49,11 @@ def read_case_layers(path: str) -> list[object]:
     InputError
         As `read_layers`.
     """
+    from napari.utils.notifications import show_info
+
     from napari_resunet.io.case_file import open_case_ct, read_case
     from napari_resunet.plugin.asked import ANSWERABLE
+    from napari_resunet.plugin.drops import widget_that_asks
     from napari_resunet.plugin.layers import RECORD, ct_layer_data
 
     record = read_case(Path(path))
@@ -58,6 +61,8 @@ def read_case_layers(path: str) -> list[object]:
         volume = open_case_ct(Path(path), record)
     except ANSWERABLE as error:
         return _leave_to_widget(Path(path), error)
+    if widget_that_asks() is None:
+        show_info("Choose Layers > Segment > Segment lungs in CT… to go on with the work on this CT.")
     data, look, kind = ct_layer_data(volume)
     return [(data, {**look, "metadata": {**look["metadata"], RECORD: record}}, kind)]
 

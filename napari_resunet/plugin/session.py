@@ -92,6 +92,7 @@ class Session:
         self._job: Job | None = None
         self._then: Callable[[], None] | None = None
         self._error: Exception | None = None
+        self._failed = False  # the job that ended last
         self._is_closed = False
         self._started = 0.0
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
@@ -167,6 +168,7 @@ class Session:
         self.case, self.ct_layer = case, layer
         self.cases.add(layer, case)
         self.hand.begin(case)
+        layer.events.mode.connect(self._keep_in_place)
         for found in self.viewer.layers:
             if shows(found, case):
                 self._take_result_layer(found)
@@ -198,6 +200,8 @@ class Session:
         if self.case is not None:
             self.case.events.mask.disconnect(self._on_mask)
             self.case.events.probability.disconnect(self._on_probability)
+        for layer in filter(None, (self.ct_layer, self.probability_layer, self.mask_layer)):
+            layer.events.mode.disconnect(self._keep_in_place)
         self.case = self.ct_layer = self.probability_layer = self.mask_layer = None
 
     def answer_hu(self, offset: float) -> None:
@@ -317,6 +321,10 @@ class Session:
             return
         where = "" if case.run is None else f" on {case.run.device} in {case.run.precision}"
         said = [f"{int(case.done.sum())} of {len(case.done)} slices segmented{where}", *case.run_notes]
+        if self._failed:
+            said.insert(0, "The run failed; the mask is as it was before, or as far as it came")
+        elif case.slices_missing:
+            said.append(f"{case.slices_missing} are not run yet")
         said += filter(None, [said_of_failed(case.volume.notes)])
         if self.mask_layer is None:
             said.append("its layer was deleted: Run shows it again")
@@ -367,6 +375,15 @@ class Session:
             self.hand.listen_to(layer)
         else:
             self.probability_layer = layer
+        layer.events.mode.connect(self._keep_in_place)
+
+    def _keep_in_place(self) -> None:
+        """Leave napari's tool for moving layers: CT and mask lie where the file says, and one upon the other."""
+        for layer in filter(None, (self.ct_layer, self.probability_layer, self.mask_layer)):
+            if layer.mode == "transform":
+                layer.mode = "pan_zoom"
+                told = f"{layer.name} stays where its file says: napari's transform tool is not for it; to paint, "
+                self.events.failed.emit(InputError(f"{told}choose the layer of the mask first"))
 
     def _on_probability(self, _first: int, _last: int) -> None:
         if self.probability_layer is not None:
@@ -438,6 +455,7 @@ class Session:
         self._job, then, self._then = None, self._then, None
         ask = self.opening.end()
         error, self._error = self._error, None
+        self._failed = error is not None
         self.events.running.emit(False)
         if then is not None:
             then()

@@ -110,7 +110,8 @@ def test_an_orientation_that_nobody_has_said_can_be_said(panel, session, asked) 
     array = np.full((6, 40, 50), -1000, dtype=np.int16)
     array[:, 5:30, 5:30] = 40
     session.choose(session.viewer.add_image(array, scale=(5, 1, 1)))
-    assert "? Orientation: not in the file, assumed (SPL)" in "".join(lines(panel.checks.value))
+    told = "? Orientation: not in the file, assumed axial, lowest slice first (SPL)"
+    assert told in "".join(lines(panel.checks.value))
     assert shown(panel) == ["place"]
     panel.place.native.click()
     assert asked == ["place"]

@@ -40,7 +40,9 @@ def test_the_menus_asked_for_are_served() -> None:
     }
 
 
-def test_the_reader_takes_folders_and_any_name() -> None:
+def test_the_reader_takes_folders_and_ct_files_and_no_pictures() -> None:
     (reader,) = MANIFEST.contributions.readers
     assert reader.accepts_directories
-    assert reader.filename_patterns == ["*"]
+    patterns = set(reader.filename_patterns)
+    assert {"*.dcm", "*.nii.gz", "*.tif", "*.mha", "*.nrrd", "*.nru"} <= patterns
+    assert not patterns & {"*", "*.png", "*.jpg"}  # napari would ask for a reader at each picture

@@ -36,7 +36,8 @@ class CorrectPanel(Container):
             known.name: field_widget(ToolSettings, known.name) for known in fields_of(ToolSettings)
         }
         self.look = PushButton(
-            text="Show", tooltip="Show what the tool would change; nothing is changed yet."
+            text="Show",
+            tooltip="Show what the tool would change, some after a click in the picture; nothing is changed yet.",
         )
         self.apply = PushButton(text="Apply", tooltip="Change the mask so; one Ctrl+Z takes it back.")
         self.discard = PushButton(text="Discard", tooltip="Leave the mask as it is.")
@@ -79,7 +80,7 @@ class CorrectPanel(Container):
     def _choose(self, name: str) -> None:
         self.session.correcting.discard()
         self.tip.value = TOOLS[name].tip
-        self.look.text = "Click in picture" if TOOLS[name].needs_click else "Show"
+        self.look.text = "Click…" if TOOLS[name].needs_click else "Show"
         for option, widget in self.choices.items():
             widget.visible = option in TOOLS[name].uses
         self._show_state()
@@ -97,7 +98,10 @@ class CorrectPanel(Container):
         has_preview = self.session.correcting.preview_layer is not None
         enable(self.look, OPEN_CT_FIRST if self.session.case is None else "")
         enable(self.apply, "" if has_preview else "Let the tool show first what it would change.")
-        enable(self.discard, "" if state else "Nothing is shown that could be discarded.")
+        enable(
+            self.discard,
+            "" if self.session.correcting.has_begun else "Nothing is shown that could be discarded.",
+        )
 
     def _show_case(self) -> None:
         self._show_state()

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 _OFFSET = -1024
 _AT_WORK, _STOPPING = "Something is read or run: wait for its end, or cancel it.", "It is stopping."
-_NO_CT = "Drop a CT into the window: a DICOM folder, NIfTI, TIFF, MetaImage or NRRD. Or open one here."
+_NO_CT = (
+    "Drop a CT into the window: a DICOM folder, NIfTI, TIFF, MetaImage or NRRD. Or open one here. "
+    "None at hand? File > Open Sample > Made-up chest CT."
+)
 
 
 class CtPanel(Container):

@@ -12,7 +12,10 @@ from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import MaskSettings
 
-_HINT = "Paint in the layer “lung mask”: keys 1 erase, 2 brush, 4 fill; Ctrl+Z undo. N shows the most doubtful slice."
+_HINT = (
+    "To paint, choose the layer “lung mask”: keys 1 erase, 2 brush, 4 fill; Ctrl+Z undo. "
+    "N shows the most doubtful slice."
+)
 _REST_MS = 350  # a slider that stands still for so long has come to rest
 
 
@@ -61,7 +64,17 @@ class MaskPanel(Container):
             self.figures.value = ""
             return
         self.session.sync()
-        self.figures.value = f"Lungs {case.volume_ml:,.0f} ml; {case.voxels_edited:,} voxels set by hand"
+        if not case.done.any() and not case.mask.any():
+            self.figures.value = "No mask yet: press Run."
+            return
+        where = (
+            f" on {len(case.done) - case.slices_missing} of {len(case.done)} slices"
+            if case.slices_missing
+            else ""
+        )
+        self.figures.value = (
+            f"Lungs {case.volume_ml:,.0f} ml{where}; {case.voxels_edited:,} voxels set by hand"
+        )
 
     def _show_case(self) -> None:
         case = self.session.case

@@ -103,6 +103,7 @@ class MeasurePanel(Container):
         session = self.session
         ours = (session.mask_layer, session.correcting.preview_layer)
         layers = [layer for layer in session.viewer.layers if can_be_reference(layer) and layer not in ours]
+        layers = [layer for layer in layers if session.case is None or layer.data is not session.case.edit]
         file = self._reference if isinstance(self._reference, Path) else None
         return [
             (FILE, FILE),  # first: magicgui adds what is new at the end
@@ -166,12 +167,21 @@ class MeasurePanel(Container):
         self._found = Figures(made, lungs, reference, agreement)
         self.figures.value = self._found.as_html()
         enable(self.save)
+        case = self.session.case
+        if case.slices_missing:
+            self.state.value = (
+                f"{case.slices_missing} of {len(case.done)} slices are not run yet: this is a part."
+            )
         if self.session.mask_layer is not None:
             self.session.mask_layer.features = self._found.features()
 
     def _note_change(self) -> None:
-        if self._found is not None or self._job is not None:
-            self.state.value = _CHANGED
+        if self._found is None and self._job is None:
+            return
+        self.state.value = _CHANGED
+        enable(self.save, _CHANGED)
+        if self.session.mask_layer is not None and len(self.session.mask_layer.features):
+            self.session.mask_layer.features = None  # napari tells them at each voxel the pointer is on
 
     def _save(self) -> None:
         if self._found is None:

@@ -9,6 +9,7 @@ import numpy as np
 from magicgui.widgets import CheckBox, Container, PushButton
 from qtpy.QtCore import QTimer
 
+from napari_resunet.editing.review import SliceState
 from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
 from napari_resunet.plugin.panels.rows import row
 from napari_resunet.plugin.panels.text import text
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from napari_resunet.plugin.panels.strip import DoubtStrip
 
 _REST_MS = 400  # after the mask has changed
+_MARKS = {SliceState.EDITED: ", edited", SliceState.REVIEWED: ", reviewed", SliceState.FLAGGED: ", flagged"}
 NEXT, BACK, TICK, FLAG = "N", "Shift-N", "R", "Shift-R"
 
 
@@ -46,7 +48,7 @@ class ReviewPanel(Container):
         self.only_open = CheckBox(
             text="Only slices not reviewed yet", value=True, tooltip="Skip slices you have ticked."
         )
-        self.place, self.progress = text(), text()
+        self.place, self.progress = text(tooltip="Doubt goes from 0, sure, to 1."), text()
         widgets = [
             row(self.back, self.next),
             row(self.tick, self.flag, self.clear),
@@ -62,6 +64,7 @@ class ReviewPanel(Container):
         self._keys = {NEXT: self._on_next, BACK: self._on_back, TICK: self._on_tick, FLAG: self._on_flag}
         self._listen()
         self._show()
+        self.reviewing.refresh()  # a CT may be open already
 
     @cached_property
     def strip(self) -> DoubtStrip:
@@ -140,9 +143,11 @@ class ReviewPanel(Container):
         self.strip.show_slice(z)
         order = self.reviewing.order(only_open=self.only_open.value)
         place = self.reviewing.place_in(order)
-        words = f"Slice {z}"
+        words = f"Slice {z}{_MARKS.get(SliceState(self.reviewing.states[z]), '')}"
         if not np.isnan(self.reviewing.doubt[z]):
             words += f", doubt {self.reviewing.doubt[z]:.2f}"
+        elif not self.reviewing.is_idle:
+            words += ", its doubt is being worked out"
         if place is not None:
             words += f", {place + 1} of {len(order)} by doubt"
         elif not order and self.reviewing.matters.any():

@@ -43,6 +43,7 @@ class SegmentPanel(Container):
     ) -> None:
         self.session = session
         self._ask_weights, self._confirm = ask_weights, confirm
+        self._refusal = ""  # why the chosen model cannot be used
         preferred = preferred_network()
         self._last_model = preferred.model
         tip = "A built-in model, or weights of your own. What the model has learnt stands below."
@@ -68,7 +69,7 @@ class SegmentPanel(Container):
         self.stop = PushButton(
             text="Cancel", tooltip="Stop; finished slices stay, and the next run goes on from there."
         )
-        self.bar = ProgressBar(value=0, max=1, visible=False)
+        self.bar = ProgressBar(value=0, max=1, visible=False, tooltip="Slices done in this run.")
         self.status = text()
         super().__init__(
             widgets=[
@@ -83,7 +84,7 @@ class SegmentPanel(Container):
         self.model.changed.connect(self._choose_model)
         self.slices.changed.connect(self._show_range)
         self.start.changed.connect(self._run)
-        self.stop.changed.connect(session.cancel)
+        self.stop.changed.connect(self._cancel)
         session.events.case.connect(self._show_case)
         session.events.running.connect(self._show_running)
         session.events.progress.connect(self._show_progress)
@@ -116,6 +117,11 @@ class SegmentPanel(Container):
         self.edits.value = KEEP_EDITS  # whoever forgets edits says so each time
         self.session.run(self.settings, self.chosen_slices, edits=edits)
 
+    def _cancel(self) -> None:
+        enable(self.stop, "It is stopping.")
+        self._say("stopping after the slices at work …")
+        self.session.cancel()
+
     def _question(self, edits: str) -> str:
         which = "on slices you have not ticked " if edits == KEEP_TICKED else ""
         return f"Forget the voxels set by hand {which}and run? “Bring back” under Correct gives them back."
@@ -135,8 +141,11 @@ class SegmentPanel(Container):
             card = read_card(self.model.value)
             card.require_window_hu()
         except ResUNetError as error:
-            self.model_card.value = str(error)
+            self.model_card.value = self._refusal = str(error)
+            self._show_buttons(running=self.session.is_running)
             return
+        self._refusal = ""
+        self._show_buttons(running=self.session.is_running)
         built = f"{card.preset}, width {card.network.width}"
         self.model_card.value = f"{card.name} {card.version}: {built}, grid {card.grid}"
         self.model_card.tooltip = "\n\n".join(
@@ -150,7 +159,8 @@ class SegmentPanel(Container):
         case = self.session.case
         self.edits.value = KEEP_EDITS
         self._show_buttons(running=False)
-        self._say("")
+        done = 0 if case is None else int(case.done.sum())
+        self._say(f"{done} of {len(case.done)} slices segmented" if done else "")
         if case is not None:
             self.first.max = self.last.max = len(case.done) - 1
             self.last.value = len(case.done) - 1
@@ -159,7 +169,7 @@ class SegmentPanel(Container):
     def _show_edits(self) -> None:
         case = self.session.case
         has_edits = case is not None and bool(case.edited.any())
-        self.edits.visible = has_edits
+        enable(self.edits, "" if has_edits else "Nothing is set by hand.")
         if not has_edits:
             self.edits.value = KEEP_EDITS
 
@@ -171,7 +181,7 @@ class SegmentPanel(Container):
         self._say("starting …" if running else "")
 
     def _show_buttons(self, *, running: bool) -> None:
-        lacks = OPEN_CT_FIRST if self.session.case is None else ""
+        lacks = OPEN_CT_FIRST if self.session.case is None else self._refusal
         enable(self.start, "The network is at work: wait, or cancel it." if running else lacks)
         enable(self.stop, "" if running else "Nothing is at work.")
 

@@ -1,4 +1,4 @@
-"""How the CT and the mask are shown: HU window, outline, surface, orthogonal views."""
+"""How the CT and the mask are shown: HU window, outline, edits, surface, orthogonal views."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from functools import partial
 
 from magicgui.widgets import CheckBox, Container, PushButton
 
+from napari_resunet.plugin.by_hand import ByHand
 from napari_resunet.plugin.orthogonal import has_orthogonal_views, toggle_orthogonal_views
 from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
 from napari_resunet.plugin.panels.rows import row
 from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
+from napari_resunet.plugin.side_mark import SideMark
 from napari_resunet.plugin.viewing import DRAG_KEY, WINDOWS_HU, Viewing
 
 _SURFACE = "3-D surface", "Show the mask as it is now as a surface in 3-D."
@@ -35,6 +37,7 @@ class ViewPanel(Container):
     def __init__(self, session: Session) -> None:
         self.session = session
         self.viewing = Viewing(session)
+        self._hand, self._mark = ByHand(session), SideMark(session)
         self.windows = [
             PushButton(text=name, tooltip=f"Show {low:g} to {high:g} HU.")
             for name, (low, high) in WINDOWS_HU.items()
@@ -45,6 +48,10 @@ class ViewPanel(Container):
             tooltip=f"Drag in the picture: right is wider, left narrower, up brighter, down darker; key {DRAG_KEY}.",
         )
         self.outline = CheckBox(text="Outline", tooltip="Show the mask as an outline, not filled.")
+        self.by_hand = CheckBox(
+            text="What was set by hand",
+            tooltip="Show the voxels that you have added in green, those that you have removed in magenta.",
+        )
         self.surface = PushButton()
         self.orthogonal = PushButton(text="Orthogonal views", tooltip=_ORTHOGONAL)
         self.state = text()
@@ -54,6 +61,7 @@ class ViewPanel(Container):
                 self.drag,
                 self.window,
                 self.outline,
+                self.by_hand,
                 row(self.surface, self.orthogonal),
                 self.state,
             ],
@@ -63,17 +71,26 @@ class ViewPanel(Container):
             button.changed.connect(partial(self._set_window, button.text))
         self.drag.changed.connect(self.viewing.drag_window)
         self.outline.changed.connect(self.viewing.show_outline)
+        self.by_hand.changed.connect(self._show_by_hand)
         self.surface.changed.connect(self.viewing.toggle_surface)
         self.orthogonal.changed.connect(self._toggle_orthogonal)
         self.viewing.events.window.connect(self._show_window)
         self.viewing.events.drag.connect(self._show_drag)
         self.viewing.events.outline.connect(self._show_outline)
         self.viewing.events.surface.connect(self._show_surface)
+        session.events.layers.connect(self._show_layers)
         session.events.case.connect(self._show_case)
         self._show_case()
 
     def _toggle_orthogonal(self) -> None:
         toggle_orthogonal_views(self.session.viewer)
+
+    def _show_by_hand(self, on: bool) -> None:
+        (self._hand.show if on else self._hand.hide)()
+
+    def _show_layers(self) -> None:
+        with self.by_hand.changed.blocked():
+            self.by_hand.value = self._hand.layer in self.session.viewer.layers
 
     def _set_window(self, name: str) -> None:
         self.viewing.set_window(WINDOWS_HU[name])
@@ -103,7 +120,7 @@ class ViewPanel(Container):
 
     def _show_case(self) -> None:
         has_ct = self.session.case is not None
-        for widget in (*self.windows, self.drag, self.outline):
+        for widget in (*self.windows, self.drag, self.outline, self.by_hand):
             enable(widget, "" if has_ct else OPEN_CT_FIRST)
         lacks = "" if has_ct else OPEN_CT_FIRST
         enable(self.orthogonal, lacks if has_orthogonal_views() else _NO_ORTHOGONAL)
