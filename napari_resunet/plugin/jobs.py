@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from napari.qt.threading import GeneratorWorker, create_worker
 from qtpy.QtCore import QObject, Qt, Signal
 
-from napari_resunet.errors import CancelledError, PredictionError, ResUNetError
+from napari_resunet.errors import CancelledError, PredictionError
 
 T = TypeVar("T")
 Generator = Callable[..., Iterator[Any]]
@@ -92,12 +93,10 @@ class Job:
             *arguments,
             _worker_class=_Worker,
             _start_thread=False,
-            _ignore_errors=True,  # else raised in the event loop too, where nobody can catch it
             _progress={"total": 0, "desc": label},
         )
         # bound methods, which Qt does not keep alive: neither does the worker then keep the window
         self._worker.yielded.connect(self._take_value)
-        self._worker.errored.connect(self._take_error)
         self._worker.finished.connect(self._take_end)
 
     def start(self) -> None:
@@ -121,10 +120,10 @@ class Job:
         self._on_progress(of_files, done, total)
 
     def _take_value(self, value: Any) -> None:
-        self._on_value(value)
-
-    def _take_error(self, error: BaseException) -> None:
-        self._on_error(error)
+        if isinstance(value, _Failed):
+            self._on_error(value.error)
+        else:
+            self._on_value(value)
 
     def _take_end(self) -> None:
         _at_work.discard(self)
@@ -138,11 +137,21 @@ def _ignore(*_: Any) -> None:
     pass
 
 
+@dataclass(frozen=True)
+class _Failed:
+    error: Exception
+
+
 def _guarded(generator: Generator, *arguments: Any) -> Iterator[Any]:
-    # napari takes a RuntimeError in a generator for the end of an abort, and reports nothing
+    """Yield what a generator yields, and last the error that ended it.
+
+    As an error, napari takes a RuntimeError for the end of an abort, and fails itself at any other under PySide6.
+    """
     try:
         yield from generator(*arguments)
-    except ResUNetError:
-        raise
     except RuntimeError as error:
-        raise PredictionError(f"the work stopped: {error}") from error
+        stopped = PredictionError(f"the work stopped: {error}")
+        stopped.__cause__ = error
+        yield _Failed(stopped)
+    except Exception as error:
+        yield _Failed(error)

@@ -77,7 +77,7 @@ def window_of(dock):
 def close(qtbot, dock) -> bool:
     """Close the window as its cross does; return whether it is closed, and then gone."""
     gone: list[object] = []
-    window_of(dock).destroyed.connect(gone.append)
+    window_of(dock).destroyed.connect(lambda *_: gone.append(True))
     if not window_of(dock).close():
         return False
     qtbot.waitUntil(lambda: bool(gone), timeout=10_000)
