@@ -28,7 +28,11 @@ from napari_resunet.volume import Volume
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "napari_resunet" / "model" / "builtin" / "lung-ct.md"]
 WINDOW_PAGES = ("another-image", "one-ct", "correction-and-review", "cohort", "teaching")
-NAPARIS_OWN = {"Plugins", "Segment any image"}  # menus, and names in napari.yaml
+NAPARIS_OWN = {
+    "Plugins",
+    "Segment any image",
+    "Residual U-Net lung segmentation",
+}  # menus, and names in napari.yaml
 
 
 def text_of(page: str) -> str:

@@ -280,7 +280,13 @@ def not_weights(path: Path) -> str:
             f"{path.name} is {kind}, which may hold code and is never opened; "
             f"save its weights as safetensors, {way}save_model of napari_resunet.model.checkpoint"
         )
-    return f"{path.name} is not a whole safetensors file; save or copy it again"
+    return f"{path.name} is not a whole safetensors file{said_first(start)}; save or copy it again"
+
+
+def said_first(start: bytes) -> str:
+    """Return the first words of a file that is text, such as a web page, in brackets; else nothing."""
+    words = start.decode("ascii", errors="replace").strip()
+    return f" (it starts with “{words}”)" if words and words.isprintable() and words.isascii() else ""
 
 
 def kind_with_code(path: Path, start: bytes) -> str:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from napari_resunet.errors import CheckpointError
-from napari_resunet.model.card import PICKLE, ZIP, kind_with_code
+from napari_resunet.model.card import PICKLE, ZIP, kind_with_code, said_first
 from napari_resunet.model.checkpoint import is_hollow, load_plain
 
 WRAPPERS = ("state_dict", "model")
@@ -63,7 +63,7 @@ def state_dict_in(path: Path) -> dict[str, Tensor]:
         elif not kind and start[8:9] == b"{":
             found = _bare_safetensors(path)
         else:
-            raise CheckpointError(_another_kind(path, kind))
+            raise CheckpointError(_another_kind(path, kind, start))
     except CheckpointError:
         raise
     except Exception as error:  # torch raises whatever its unpickler or zip reader does
@@ -139,12 +139,12 @@ def _refuse_more_than_the_file_holds(path: Path, tensors: Mapping[str, Tensor]) 
         )
 
 
-def _another_kind(path: Path, kind: str) -> str:
+def _another_kind(path: Path, kind: str, start: bytes) -> str:
     if kind:
         return (
             f"{path.name} is {kind}, which cannot be converted; save the state_dict() of the PyTorch network"
         )
-    return f"{path.name} is neither a PyTorch checkpoint nor safetensors; download or copy it again"
+    return f"{path.name} is neither a PyTorch checkpoint nor safetensors{said_first(start)}; download or copy it again"
 
 
 def _why(path: Path, error: Exception) -> str:

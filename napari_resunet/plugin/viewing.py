@@ -322,4 +322,4 @@ def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _window_text(low: float, high: float) -> str:
-    return f"Centre {(low + high) / 2:.0f} HU, width {high - low:.0f} HU"
+    return f"C {(low + high) / 2:.0f}  W {high - low:.0f} HU"

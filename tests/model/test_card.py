@@ -149,7 +149,7 @@ def test_a_file_that_is_not_weights_is_refused_with_what_it_starts_with(tmp_path
     path = tmp_path / "page.safetensors"
     path.write_text("<!DOCTYPE html><html><body>Not found</body></html>")
     with pytest.raises(
-        CheckpointError, match=r"page.safetensors is not a whole .* starts with b'<!DOCTYPE html>"
+        CheckpointError, match=r"page.safetensors is not a whole .* starts with “<!DOCTYPE html>"
     ):
         read_card(path)
 

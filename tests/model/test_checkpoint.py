@@ -116,7 +116,7 @@ def test_a_file_that_was_cut_short_is_refused(saved: Path, length: int) -> None:
 def test_a_web_page_named_as_weights_is_refused_with_what_it_starts_with(tmp_path: Path) -> None:
     path = tmp_path / "page.safetensors"
     path.write_text("<!DOCTYPE html><title>404</title>" * 10)
-    with pytest.raises(CheckpointError, match=r"it starts with b'<!DOCTYPE html>"):
+    with pytest.raises(CheckpointError, match=r"it starts with “<!DOCTYPE html>"):
         load_model(path)
 
 

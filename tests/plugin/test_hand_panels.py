@@ -78,21 +78,17 @@ def run(qtbot, dock, edits: str) -> None:
     idle(qtbot, dock)
 
 
-def is_shown(widget) -> bool:
-    return not widget.native.isHidden()
-
-
 # ---- what a run does to the edits
 
 
 def test_the_choice_is_there_only_while_there_are_edits(dock) -> None:
-    assert not is_shown(dock.segment.edits)
+    assert not dock.segment.edits.enabled
     with dock.session.mask_layer.block_history():
         dock.session.mask_layer.paint((5, 6, 6), 1)
-    assert is_shown(dock.segment.edits)
+    assert dock.segment.edits.enabled
     assert dock.segment.edits.value == KEEP_EDITS
     dock.session.mask_layer.undo()
-    assert not is_shown(dock.segment.edits)
+    assert not dock.segment.edits.enabled
 
 
 def test_the_choice_is_of_the_ct_that_is_open(dock, chest) -> None:
@@ -100,9 +96,9 @@ def test_the_choice_is_of_the_ct_that_is_open(dock, chest) -> None:
     dock.segment.edits.value = FORGET_EDITS
     first = dock.session.ct_layer
     dock.session.show_ct(Volume(chest.volume.array[::-1].copy(), chest.volume.geometry))
-    assert not is_shown(dock.segment.edits)
+    assert not dock.segment.edits.enabled
     dock.session.choose(first)
-    assert is_shown(dock.segment.edits)
+    assert dock.segment.edits.enabled
     assert dock.segment.edits.value == KEEP_EDITS
 
 
@@ -118,7 +114,7 @@ def test_a_choice_that_is_not_shown_forgets_nothing(dock, qtbot, asked) -> None:
     edit(dock)
     dock.segment.edits.value = FORGET_EDITS
     dock.session.hand.forget_edits()
-    assert not is_shown(dock.segment.edits)
+    assert not dock.segment.edits.enabled
     dock.segment.start.native.click()
     idle(qtbot, dock)
     assert not asked.questions

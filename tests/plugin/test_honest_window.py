@@ -75,7 +75,7 @@ def test_before_a_run_there_is_no_mask_to_export(dock, chest) -> None:
     assert dock.export.export.enabled
 
 
-def test_figures_of_before_are_not_kept_in_sight_nor_saved(part, qtbot) -> None:
+def test_figures_of_before_are_called_so_and_not_told_at_each_voxel(part, qtbot) -> None:
     part.measure.measure.native.click()
     qtbot.waitUntil(lambda: "ml" in part.measure.figures.value, timeout=60_000)
     layer = part.session.mask_layer
@@ -84,10 +84,7 @@ def test_figures_of_before_are_not_kept_in_sight_nor_saved(part, qtbot) -> None:
     part.session.sync()
     part.session.events.painted.emit()
     assert not len(layer.features)
-    assert (part.measure.save.enabled, part.measure.save.tooltip) == (
-        False,
-        "The mask has changed since: measure again.",
-    )
+    assert part.measure.state.value == "The mask has changed since: measure again."
 
 
 def test_a_panel_that_comes_after_the_ct_shows_marks_and_doubt(part, qtbot) -> None:

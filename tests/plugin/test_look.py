@@ -53,7 +53,7 @@ def test_everything_that_cannot_be_used_says_why_or_is_explained(dock, chest):
     assert dock.review.next.tooltip == dock.export.export.tooltip == "Open a CT first."
     dock.session.show_ct(chest.volume)
     assert silent() == []
-    assert dock.export.export.tooltip.startswith("By the ending")
+    assert dock.export.save_case.tooltip.startswith("All but the CT")
     assert dock.correct.apply.tooltip == "Let the tool show first what it would change."
 
 

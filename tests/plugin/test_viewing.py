@@ -107,14 +107,14 @@ def test_a_drag_to_the_right_widens_the_window_and_one_down_raises_it(window, qt
     low, high = window.session.ct_layer.contrast_limits
     assert high - low == 1500 + 4 * 30
     assert (low + high) / 2 == -600 + 4 * 60
-    assert window.window == "C -360  W 1620"
+    assert window.window == "C -360  W 1620 HU"
 
 
 def test_a_second_drag_starts_from_where_the_first_one_ended(window, qtbot) -> None:
     window.drag_window(True)
     drag(window, qtbot, (-30, 0))
     drag(window, qtbot, (0, -15))
-    assert window.window == "C -660  W 1380"
+    assert window.window == "C -660  W 1380 HU"
 
 
 def test_the_window_stays_at_least_one_hu_wide(window, qtbot) -> None:
@@ -138,7 +138,7 @@ def test_while_dragging_sets_the_window_nothing_is_painted_and_the_camera_stands
     session.viewer.layers.selection.active = None
     drag(window, qtbot, (30, -60))
     assert (camera.center, camera.zoom) == place
-    assert window.window == f"C {-600 - 3 * 240}  W {1500 + 3 * 120}"
+    assert window.window == f"C {-600 - 3 * 240}  W {1500 + 3 * 120} HU"
 
 
 def test_once_it_is_off_the_same_drags_paint_and_pan_again(window, qtbot) -> None:
@@ -165,7 +165,7 @@ def test_the_numbers_stand_in_the_picture_while_one_drags_and_go_with_the_releas
     caption.text = "mine"
     window.drag_window(True)
     drag(window, qtbot, (30, 60), release=False)
-    assert (caption.text, caption.visible) == ("C -360  W 1620", True)
+    assert (caption.text, caption.visible) == ("C -360  W 1620 HU", True)
     mouse(window, QEvent.Type.MouseButtonRelease, (0, 0))
     assert (caption.text, caption.visible) == ("mine", False)
 
@@ -220,9 +220,9 @@ def test_a_preset_sets_the_window(panel, session, name: str, limits) -> None:
 
 
 def test_the_panel_tells_the_window_whoever_set_it(panel, session) -> None:
-    assert panel.window.value == "C -600  W 1500"
+    assert panel.window.value == "C -600  W 1500 HU"
     session.ct_layer.contrast_limits = (-160, 240)
-    assert panel.window.value == "C 40  W 400"
+    assert panel.window.value == "C 40  W 400 HU"
     session.viewer.layers.remove(session.ct_layer)
     assert panel.window.value == ""
 

@@ -80,7 +80,7 @@ class CorrectPanel(Container):
     def _choose(self, name: str) -> None:
         self.session.correcting.discard()
         self.tip.value = TOOLS[name].tip
-        self.look.text = "Click…" if TOOLS[name].needs_click else "Show"
+        self.look.text = "Click in picture" if TOOLS[name].needs_click else "Show"
         for option, widget in self.choices.items():
             widget.visible = option in TOOLS[name].uses
         self._show_state()

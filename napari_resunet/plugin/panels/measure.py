@@ -179,7 +179,6 @@ class MeasurePanel(Container):
         if self._found is None and self._job is None:
             return
         self.state.value = _CHANGED
-        enable(self.save, _CHANGED)
         if self.session.mask_layer is not None and len(self.session.mask_layer.features):
             self.session.mask_layer.features = None  # napari tells them at each voxel the pointer is on
 
