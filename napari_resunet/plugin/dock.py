@@ -108,6 +108,7 @@ class LungSegmentation(QScrollArea):
     def event(self, event: QEvent) -> bool:
         # napari takes a widget out of its dock when that is closed, and keeps it alive
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.view.side_mark.hide()
             self.session.close()
         return super().event(event)
 

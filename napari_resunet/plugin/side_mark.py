@@ -41,5 +41,8 @@ class SideMark:
     def _let_go(self) -> None:
         for changed in (self.session.viewer.dims.events.order, self.session.viewer.dims.events.ndisplay):
             changed.disconnect(self._show)
+
+    def hide(self) -> None:
+        """Take the mark away, in a window that stays."""
         if self._is_ours:
-            caption_of(self.session.viewer).visible = False
+            self._is_ours, caption_of(self.session.viewer).visible = False, False

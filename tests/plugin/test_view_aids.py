@@ -62,7 +62,7 @@ def test_the_patients_right_is_marked_on_axial_slices_alone(panel, session) -> N
     dims.order = (1, 0, 2)
     assert not overlay.visible
     dims.order = (0, 1, 2)
-    session.close()
+    panel.side_mark.hide()
     assert not overlay.visible
 
 

@@ -37,7 +37,7 @@ class ViewPanel(Container):
     def __init__(self, session: Session) -> None:
         self.session = session
         self.viewing = Viewing(session)
-        self._hand, self._mark = ByHand(session), SideMark(session)
+        self._hand, self.side_mark = ByHand(session), SideMark(session)
         self.windows = [
             PushButton(text=name, tooltip=f"Show {low:g} to {high:g} HU.")
             for name, (low, high) in WINDOWS_HU.items()
