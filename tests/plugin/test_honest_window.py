@@ -156,3 +156,20 @@ def test_the_receipt_of_a_case_tells_of_ticks(part, tmp_path, monkeypatch) -> No
     monkeypatch.setattr(part.export, "_ask_case", lambda _: tmp_path / "a.nru")
     assert part.export.ask_and_save_case()
     assert part.export.receipt.value.endswith("0 voxels set by hand, 1 slice reviewed, 1 slice flagged")
+
+
+def test_a_case_that_is_opened_again_says_what_is_done(part, ct, chest, tmp_path, qtbot) -> None:
+    from napari_resunet.io.open_ct import open_ct
+
+    session = part.session
+    volume = open_ct(ct)
+    session.show_ct(volume)
+    session.run(CPU, (3, 5))
+    qtbot.waitUntil(lambda: session.is_idle, timeout=60_000)
+    assert session.saving.save_case(tmp_path / "ct.nru")
+    session.viewer.layers.clear()
+    assert part.segment.status.value == ""
+    session.opening.open_case(tmp_path / "ct.nru", ct)
+    qtbot.waitUntil(lambda: session.is_idle and session.case is not None, timeout=60_000)
+    assert part.segment.status.value == "2 of 28 slices segmented"
+    qtbot.waitUntil(lambda: session.viewer.layers.selection.active is session.mask_layer)

@@ -159,8 +159,7 @@ class SegmentPanel(Container):
         case = self.session.case
         self.edits.value = KEEP_EDITS
         self._show_buttons(running=False)
-        done = 0 if case is None else int(case.done.sum())
-        self._say(f"{done} of {len(case.done)} slices segmented" if done else "")
+        self._say(self._done())
         if case is not None:
             self.first.max = self.last.max = len(case.done) - 1
             self.last.value = len(case.done) - 1
@@ -178,7 +177,12 @@ class SegmentPanel(Container):
         self._show_buttons(running=running)
         self.bar.visible = running
         self.bar.value = 0
-        self._say("starting …" if running else "")
+        self._say("starting …" if running else self._done())
+
+    def _done(self) -> str:
+        case = self.session.case
+        done = 0 if case is None else int(case.done.sum())
+        return f"{done} of {len(case.done)} slices segmented" if done else ""
 
     def _show_buttons(self, *, running: bool) -> None:
         lacks = OPEN_CT_FIRST if self.session.case is None else self._refusal
