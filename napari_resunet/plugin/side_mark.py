@@ -32,7 +32,7 @@ class SideMark:
         overlay, dims = caption_of(self.session.viewer), self.session.viewer.dims
         if not self._is_ours and overlay.visible:
             return  # somebody's own words
-        shows_axial = dims.ndisplay == 2 and tuple(dims.displayed) == (dims.ndim - 2, dims.ndim - 1)
+        shows_axial = tuple(dims.displayed) == (dims.ndim - 2, dims.ndim - 1)
         self._is_ours = self.session.case is not None and shows_axial
         overlay.text = MARK if self._is_ours else ""
         overlay.position = "top_left"

@@ -91,8 +91,8 @@ def test_a_panel_that_comes_after_the_ct_shows_marks_and_doubt(part, qtbot) -> N
     part.session.case.tick(12)
     part.session.show_slice(12)
     later = ReviewPanel(part.session)
-    qtbot.waitUntil(lambda: later.place.value.startswith("Slice 12, reviewed, doubt"))
     assert later.progress.value.startswith("1 of 5 slices with lung reviewed")
+    qtbot.waitUntil(lambda: later.place.value.startswith("Slice 12, reviewed, doubt"))
 
 
 @pytest.mark.parametrize("which", ["ct_layer", "mask_layer"])
