@@ -16,6 +16,7 @@ from napari_resunet.plugin import orthogonal
 from napari_resunet.plugin.layers import can_be_ct
 from napari_resunet.plugin.panels.view import ViewPanel
 from napari_resunet.plugin.session import Session
+from napari_resunet.plugin.slice_view import camera_of, caption_of
 from napari_resunet.plugin.viewing import WINDOWS_HU, Viewing
 from napari_resunet.volume import Mask, Volume
 
@@ -126,7 +127,7 @@ def test_the_window_stays_at_least_one_hu_wide(window, qtbot) -> None:
 
 def test_while_dragging_sets_the_window_nothing_is_painted_and_the_camera_stands(window, qtbot) -> None:
     session = window.session
-    mask, camera = session.mask_layer.data.copy(), session.viewer.scene.camera
+    mask, camera = session.mask_layer.data.copy(), camera_of(session.viewer)
     place = camera.center, camera.zoom
     window.drag_window(True)
     drag(window, qtbot, (30, -60))
@@ -144,7 +145,7 @@ def test_while_dragging_sets_the_window_nothing_is_painted_and_the_camera_stands
 def test_once_it_is_off_the_same_drags_paint_and_pan_again(window, qtbot) -> None:
     session = window.session
     session.mask_layer.data_setitem(np.nonzero(session.mask_layer.data), 0)
-    camera = session.viewer.scene.camera
+    camera = camera_of(session.viewer)
     place = camera.center
     window.drag_window(True)
     drag(window, qtbot, (30, 0))
@@ -161,7 +162,7 @@ def test_once_it_is_off_the_same_drags_paint_and_pan_again(window, qtbot) -> Non
 
 
 def test_the_numbers_stand_in_the_picture_while_one_drags_and_go_with_the_release(window, qtbot) -> None:
-    caption = window.session.viewer.canvas.overlays.text
+    caption = caption_of(window.session.viewer)
     caption.text = "mine"
     window.drag_window(True)
     drag(window, qtbot, (30, 60), release=False)
@@ -197,7 +198,7 @@ def test_switched_off_in_the_middle_of_a_drag_the_brush_does_not_pan(window, qtb
     drag(window, qtbot, (30, 0), release=False)
     press(window, Qt.Key.Key_W)
     mouse(window, QEvent.Type.MouseButtonRelease, (0, 0))
-    assert not window.session.viewer.scene.camera.mouse_pan
+    assert not camera_of(window.session.viewer).mouse_pan
 
 
 def test_the_tools_of_all_layers_rest_that_are_chosen_meanwhile(viewing, session) -> None:
@@ -283,7 +284,7 @@ def look(session: Session) -> dict[str, object]:
         "tool": session.mask_layer.mode,
         "ndisplay": viewer.dims.ndisplay,
         "slice": viewer.dims.current_step,
-        "camera": (viewer.scene.camera.center, viewer.scene.camera.zoom),
+        "camera": (camera_of(viewer).center, camera_of(viewer).zoom),
     }
 
 
@@ -313,7 +314,7 @@ def test_the_surface_does_not_disturb_the_session(viewing, session, qtbot) -> No
 
 
 def test_back_to_slices_brings_back_the_view_as_it_was(window, qtbot) -> None:
-    session, camera = window.session, window.session.viewer.scene.camera
+    session, camera = window.session, camera_of(window.session.viewer)
     session.viewer.add_points([[0, 0, 0]], name="hidden", visible=False)
     session.viewer.layers.selection.active = session.mask_layer
     camera.center, camera.zoom = (0, 30, 40), 1.5 * camera.zoom
@@ -411,7 +412,7 @@ def test_with_the_plugin_the_other_views_show_the_same_mask_and_can_be_painted_i
         others[1].layers["lung mask"].paint((14, 50, 50), 1)
         session.sync()
         assert session.case.voxels_edited > 0
-        assert others[1].scene.camera.orientation2d == ("up", "right")
+        assert camera_of(others[1]).orientation2d == ("up", "right")
         orthogonal.toggle_orthogonal_views(session.viewer)
         assert not manager.is_shown()
     finally:
