@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,7 +117,10 @@ def load_plain(path: Path) -> Any:
     Exception
         Of whatever class torch's unpickler or zip reader raises.
     """
-    return torch.load(path, weights_only=True, map_location="cpu")
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # torch warns of kinds of tensors that are refused afterwards
+        return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:

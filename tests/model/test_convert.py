@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -300,7 +301,8 @@ def truncated_safetensors(path: Path) -> None:
 
 
 def torchscript(path: Path) -> None:
-    torch.jit.save(torch.jit.trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2)), path)
+    with warnings.catch_warnings(action="ignore"):  # newer versions of torch advise against it
+        torch.jit.save(torch.jit.trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2)), path)
 
 
 def keras_3(path: Path) -> None:
