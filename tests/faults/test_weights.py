@@ -186,7 +186,7 @@ def test_f26_a_checkpoint_that_was_cut_short_is_refused(weights: Path, length: i
 def test_f26_the_sign_in_page_of_a_proxy_is_refused_with_what_it_is(tmp_path: Path, outcome) -> None:
     path = tmp_path / "lungs.pth"
     path.write_text("<html><body>Please sign in</body></html>")
-    outcome("REFUSE", refused(path, r"it starts with b'<html><body>Please sign"))
+    outcome("REFUSE", refused(path, r"it starts with “<html><body>Please sign"))
 
 
 def test_f27_weights_that_changed_on_the_way_are_refused(weights: Path, outcome) -> None:
