@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_resunet.case import Case
 from napari_resunet.errors import InputError, ResUNetError
 from napari_resunet.io.case_file import write_case
-from napari_resunet.io.export import PROBABILITY_ENDINGS
+from napari_resunet.io.export import MASK_ENDINGS, PROBABILITY_ENDINGS, ending_of
 from napari_resunet.io.files import Receipt, write_mask, write_probability
 
 if TYPE_CHECKING:
@@ -80,6 +80,6 @@ class Saving:
 
 def _map_beside(path: Path) -> Path:
     """Return ``lungs_probability.nii.gz`` for ``lungs.nii.gz``, and for formats that hold no probabilities."""
-    stem, dot, endings = path.name.partition(".")
-    ending = dot + endings if (dot + endings).lower() in PROBABILITY_ENDINGS else ".nii.gz"
-    return path.with_name(f"{stem}_probability{ending}")
+    ending = ending_of(path, MASK_ENDINGS)
+    kept = path.name[-len(ending) :] if ending in PROBABILITY_ENDINGS else ".nii.gz"
+    return path.with_name(f"{path.name[: -len(ending)]}_probability{kept}")

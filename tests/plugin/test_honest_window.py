@@ -173,3 +173,13 @@ def test_a_case_that_is_opened_again_says_what_is_done(part, ct, chest, tmp_path
     qtbot.waitUntil(lambda: session.is_idle and session.case is not None, timeout=60_000)
     assert part.segment.status.value == "2 of 28 slices segmented"
     qtbot.waitUntil(lambda: session.viewer.layers.selection.active is session.mask_layer)
+
+
+def test_masks_named_by_uids_have_probability_maps_of_their_own(part, tmp_path) -> None:
+    for name in ("1.2.840.111_lung_mask.nii.gz", "1.2.840.222_lung_mask.seg.nrrd", "lungs.v2.NII.GZ"):
+        assert part.session.saving.export(tmp_path / name, probability=True) is not None
+    assert {path.name for path in tmp_path.glob("*_probability.*") if path.suffix.lower() != ".json"} == {
+        "1.2.840.111_lung_mask_probability.nii.gz",
+        "1.2.840.222_lung_mask_probability.nii.gz",
+        "lungs.v2_probability.NII.GZ",
+    }
