@@ -254,10 +254,20 @@ def _look_into(folder: Path) -> Abandoned | None:
         return Abandoned(folder, lock, [], str(error))
     if parts and _holds_work(parts[0].record):
         return Abandoned(folder, lock, parts)
-    if is_old:
+    if is_old and _is_readable(folder):
         remove(folder, lock)
     lock.release()
     return None
+
+
+def _is_readable(folder: Path) -> bool:
+    """Whether the disk gives the hand parts that are there, damaged or not: one that fails now may not later."""
+    try:
+        for part in filter(Path.exists, (folder / name for name in HAND)):
+            part.read_bytes()
+    except OSError:
+        return False
+    return True
 
 
 def _read_parts(folder: Path) -> list[StoredCase]:

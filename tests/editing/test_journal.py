@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from journal_writer import CT, RUN, SHAPE, record
 
+from napari_resunet.editing import journal as journals
 from napari_resunet.editing.journal import Abandoned, Journal, abandoned, journal_root
 from napari_resunet.errors import InputError, OutputError
 from napari_resunet.io import case_text
@@ -455,6 +457,26 @@ def test_what_holds_nothing_goes_after_a_day(hours: int, how: str, root: Path) -
     make_old(folder, hours)
     assert abandoned(root) == []
     assert folder.exists() == (hours < 24)
+
+
+def test_work_on_a_disk_that_fails_now_is_there_when_it_is_well_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = leave(root, of=hand(1))
+    make_old(folder, 25)
+    with monkeypatch.context() as failing:
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        failing.setattr(Path, "read_bytes", fail)
+        failing.setattr(journals, "read_stored_case", refuse)
+        assert abandoned(root) == []
+    assert len(abandoned(root)) == 1
+
+
+def refuse(path: Path) -> None:
+    raise InputError(f"{path} cannot be read")
 
 
 def test_f01_unfinished_files_are_swept_at_once_and_work_is_kept_for_ever(root: Path, outcome) -> None:
