@@ -522,7 +522,7 @@ def _view_cohort(context: typer.Context, out: Path, case: str | None, *, next_ca
 
 
 def _view_case(context: typer.Context, case: Path, ct: Path | None) -> None:
-    """Open a case on its CT, which is read here as well: another one is refused before there is a window."""
+    """Open a case on its CT; another one is refused before there is a window."""
     from napari_resunet.io.case_file import find_case_ct, open_case_ct, read_case
 
     record = read_case(case)
@@ -530,8 +530,8 @@ def _view_case(context: typer.Context, case: Path, ct: Path | None) -> None:
         found = find_case_ct(case, record, ct)
     except CtMissingError as error:
         raise InputError(f"{error}: --ct PATH") from error
-    open_case_ct(case, record, found, show_progress("reading"))
-    context.obj(found, answers=record.ct.answers, record=record)
+    volume = open_case_ct(case, record, found, show_progress("reading"))
+    context.obj(found, volume=volume, record=record)
 
 
 def _print_version(asked: bool) -> None:

@@ -21,6 +21,10 @@ class SpacingUnknownError(GeometryError):
     """The file does not say how large its voxels are; the user has to."""
 
 
+class NoCtSlicesError(InputError):
+    """A folder holds DICOM, but no slices of a CT."""
+
+
 class FrameChoiceError(InputError):
     """A file holds several volumes; the user has to say which.
 
@@ -63,6 +67,22 @@ class CheckpointError(InputError):
 
 class OutputError(ResUNetError):
     """A file could not be written, or what was written is not what was meant."""
+
+
+class BeingWrittenError(OutputError):
+    """Another program is writing the file.
+
+    Parameters
+    ----------
+    message : str
+        For the user.
+    holder : str
+        Which process on which machine that is, in words; "" if it is not known.
+    """
+
+    def __init__(self, message: str, *, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class DeviceError(ResUNetError):

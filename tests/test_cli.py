@@ -320,9 +320,9 @@ def test_view_opens_a_case_file_on_the_ct_beside_it_with_the_answers_it_was_made
     assert command("view", saved) == 0
     (((source,), options),) = window.opened
     assert source == tmp_path / "ct"
-    assert options["answers"] == InputAnswers(hu_offset=0.0)
+    assert options["volume"].answers == InputAnswers(hu_offset=0.0)
     assert options["record"].edits.slices.tolist() == [12, 13]
-    assert set(options) == {"answers", "record"}
+    assert set(options) == {"volume", "record"}
 
 
 def test_view_opens_a_case_file_on_a_ct_elsewhere(

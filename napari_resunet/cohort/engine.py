@@ -26,11 +26,11 @@ from napari_resunet.cohort.manifest import (
     write_table,
 )
 from napari_resunet.cohort.page import write_page
-from napari_resunet.cohort.plan import against_disk, already_probed, with_answers
+from napari_resunet.cohort.plan import against_disk, already_probed, refuse_unusable, with_answers
 from napari_resunet.cohort.probe import Probed, merge_split_series, probe
 from napari_resunet.cohort.recipe import Recipe, write_recipe
 from napari_resunet.cohort.run import STOP, BusyError, after_loss, only_runner, run_case
-from napari_resunet.errors import DeviceError, OutputError
+from napari_resunet.errors import BeingWrittenError, DeviceError, ResUNetError
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.folders import made_folder
 from napari_resunet.io.one_writer import only_writer
@@ -46,6 +46,8 @@ _TABLE_EVERY_S, _TABLE_SHARE = 15.0, 0.05
 _STOP_S = 20.0
 _GONE = "the scheduler is gone; start it again, then the same command goes on where it was"
 _AT_ONCE = 20  # CTs probed in one task
+_UNBEGUN = 20
+_LOST = (dask.KilledWorker, dask.CancelledError)  # of a worker that is gone
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,11 @@ def _only_coordinator(out: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             held.enter_context(only_writer(out / "cohort.json"))
-        except OutputError as error:
-            holder = str(error).partition("(")[2].partition(")")[0]
-            raise OutputError(
-                f"{out} is being worked on by another cohort command ({holder}); wait until it is done, or stop it"
+        except BeingWrittenError as error:
+            told = f" ({error.holder})" if error.holder else ""
+            raise BeingWrittenError(
+                f"{out} is being worked on by another cohort command{told}; wait until it is done, or stop it",
+                holder=error.holder,
             ) from error
         (out / STOP).unlink(missing_ok=True)
         yield
@@ -170,6 +173,7 @@ class _Job:
         self._status: dict[str, Status] = {}
         self._counts = dict.fromkeys(Status, 0)
         self._next_table = 0.0
+        self._unbegun = 0  # tasks, one after the other, that were lost before their case was begun
 
     def __enter__(self) -> _Job:
         return self
@@ -187,6 +191,7 @@ class _Job:
 
     def plan(self, source: str, answers: Path | None, *, retry: bool) -> list[CaseEntry]:
         """Find and probe what there is, write each case as it stands, and return them."""
+        refuse_unusable(self._recipe, answers)  # before all CTs are looked at
         known = {entry.id: _without_lists(self._settled(entry)) for entry in read_entries(self._out)}
         new, kept = already_probed(find_cts(source, self._out), known.values())
         wanted = with_answers([*kept, *self._probed(new)], answers)
@@ -215,7 +220,10 @@ class _Job:
             return []
         parts = [found[first : first + _AT_ONCE] for first in range(0, len(found), _AT_ONCE)]
         futures = self.client.map(_probe_all, parts, pure=False)
-        cases: list[Probed] = [case for part in self.client.gather(futures) for case in part]
+        try:
+            cases: list[Probed] = [case for part in self.client.gather(futures) for case in part]
+        except Exception as error:  # what is in a CT never raises
+            raise _unfit_worker(error) from error
         return merge_split_series(cases)
 
     def _is_at_work(self, case_id: str) -> bool:
@@ -276,14 +284,23 @@ class _Job:
         """Return how a case stands after its task has ended, in whatever way."""
         error = None if future.status == "finished" else future.exception()
         if error is None and future.status == "finished":
+            self._unbegun = 0
             ended: CaseEntry = future.result()
             return ended
-        if isinstance(error, OutputError):  # not even the failure could be written
-            raise error
-        entry = self._settled(read_entry(self._out, case_id))
+        if error is not None and not isinstance(error, (BusyError, *_LOST)):  # a case never raises by itself
+            raise _unfit_worker(error) from error
+        entry = read_entry(self._out, case_id)
+        self._count_unbegun(error, entry)
+        entry = self._settled(entry)
         if entry.status == Status.RUNNING:
             time.sleep(_LOOK_S)
         return entry
+
+    def _count_unbegun(self, error: BaseException | None, entry: CaseEntry) -> None:
+        """Give up where worker after worker dies before it has begun with a case, which no case counts."""
+        self._unbegun = self._unbegun + 1 if error is not None and entry.status == Status.WAITING else 0
+        if self._unbegun > _UNBEGUN:
+            raise _unfit_worker(error)
 
     def _note(self, entry: CaseEntry) -> None:
         """Count where a case stands; what else is known of it is on disk."""
@@ -344,6 +361,15 @@ def _dashboard(client: Client) -> str:
 
 def _probe_all(found: Sequence[Found]) -> list[Probed]:
     return [case for each in found for case in probe(each)]
+
+
+def _unfit_worker(error: BaseException | None) -> ResUNetError:
+    """Return the error of a worker that cannot work on any case, with what it needs."""
+    told = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return DeviceError(
+        f"a worker could not begin with a case ({told}); each worker needs the same napari-resunet, the folders of CTs "
+        "and results under the same paths, and the model"
+    )
 
 
 def _ended(flying: dict[Future, Any]) -> list[Future]:

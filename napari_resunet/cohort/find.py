@@ -37,7 +37,7 @@ _NO_CT = (
     ),
     *(".png", ".jpg", ".jpeg", ".gif", ".zip", ".tar", ".safetensors", ".pt", ".py", ".npy", ".npz", ".part"),
 )
-_MASK_NAMES = ("_lungs", "_lung", "_mask", "_seg", ".seg", "_probability")
+_MASK_NAMES = ("_lungs", "_mask", "_seg", ".seg", "_probability")  # "_lung" may be the kernel of a CT
 _LOOKED_AT = 32  # files of a folder, to see whether there is DICOM in it
 
 
@@ -93,15 +93,14 @@ def find_cts(source: str, out: Path) -> list[Found]:
         found = _behind_pattern(source, out)
     if not found:
         raise InputError(
-            f"{source} holds no CT; give a folder, a pattern in quotes or a CSV with the column ct"
+            f"{source} holds no CT; give a folder, a pattern in quotes or a CSV with the column ct (files that are "
+            f"named like masks, {', '.join(_MASK_NAMES)}, are passed over unless a CSV names them)"
         )
     return found
 
 
 def _in_tree(root: Path, out: Path) -> Iterator[Found]:
-    for folder, below, names in os.walk(
-        root
-    ):  # follows no links to folders, so it never goes round in circles
+    for folder, below, names in os.walk(root):  # follows no links to folders: no going round in circles
         here = Path(folder)
         below[:] = sorted(name for name in below if _may_hold_cts(here / name, out))
         files = [here / name for name in sorted(names) if not name.startswith(".")]

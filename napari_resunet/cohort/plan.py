@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +45,19 @@ def _says(answers: InputAnswers, said: Said) -> bool:
     return all(getattr(answers, name) == value for name, value in said.items())
 
 
+def refuse_unusable(recipe: Recipe, answers: Path | None) -> None:
+    """Refuse a model or a table of answers that cannot be used, whatever the CTs are.
+
+    Raises
+    ------
+    InputError
+        Saying what is wrong with it.
+    """
+    model_sha256_of(recipe)
+    for line, row in read_rows(answers) if answers is not None else ():
+        said_in(row, f"{answers}, line {line}")
+
+
 def with_answers(entries: Sequence[CaseEntry], table: Path | None) -> list[CaseEntry]:
     """Return the cases with what a table says of them; a question that it may answer is open again.
 
@@ -64,7 +78,7 @@ def with_answers(entries: Sequence[CaseEntry], table: Path | None) -> list[CaseE
         by_source[entry.source].append(entry.id)
     for line, row in read_rows(table):
         where = f"{table}, line {line}"
-        path = str((table.absolute().parent / row["ct"]).resolve()) if row.get("ct") else ""
+        path = os.path.normpath(table.absolute().parent / row["ct"]) if row.get("ct") else ""
         named = (
             [row["case"]] if row.get("case") else by_source.get(path) or by_source.get(row.get("ct", ""), [])
         )

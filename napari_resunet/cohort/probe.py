@@ -13,7 +13,7 @@ from napari_resunet.cohort.find import Found, stamp_of
 from napari_resunet.cohort.ids import case_id
 from napari_resunet.cohort.manifest import CaseEntry, Status
 from napari_resunet.cohort.questions import columns_that_answer
-from napari_resunet.errors import InputError
+from napari_resunet.errors import InputError, NoCtSlicesError
 from napari_resunet.io.dicom_choice import choose_stack
 from napari_resunet.io.dicom_files import scan
 from napari_resunet.io.dicom_kinds import ct_slices
@@ -56,9 +56,9 @@ def probe(found: Found) -> list[Probed]:
     try:
         headers, _ = scan(found.path)
         slices, _ = ct_slices(headers, found.path)
+    except NoCtSlicesError:
+        return []
     except InputError as error:
-        if "holds no CT slices" in str(error):
-            return []
         return [Probed(_with_error(_entry(found, answers), error))]
     stacks = find_stacks(slices)
     if len(stacks) == 1:

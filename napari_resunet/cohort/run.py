@@ -19,6 +19,7 @@ from napari_resunet.cohort.figures import figures_of
 from napari_resunet.cohort.find import stamp_of
 from napari_resunet.cohort.guard import guarded, has_hung
 from napari_resunet.cohort.manifest import (
+    CASE_FILE,
     CASES,
     MASK,
     CaseEntry,
@@ -31,7 +32,7 @@ from napari_resunet.cohort.manifest import (
 from napari_resunet.cohort.plan import is_corrected, is_up_to_date, model_sha256_of
 from napari_resunet.cohort.questions import ask_of_values, columns_that_answer
 from napari_resunet.cohort.recipe import Recipe
-from napari_resunet.errors import CancelledError, CheckpointError, InputError, OutputError, ResUNetError
+from napari_resunet.errors import BeingWrittenError, CancelledError, CheckpointError, InputError, ResUNetError
 from napari_resunet.inference.postprocess import to_mask
 from napari_resunet.inference.predict import predict
 from napari_resunet.io.atomic import replacing
@@ -116,8 +117,8 @@ def only_runner(out: Path, case_id: str) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            held.enter_context(only_writer(case_folder(out, case_id) / "case.json"))
-        except OutputError as error:
+            held.enter_context(only_writer(case_folder(out, case_id) / CASE_FILE))
+        except BeingWrittenError as error:
             raise BusyError(f"another process works on case {case_id}; wait until it is done") from error
         yield
 

@@ -93,7 +93,8 @@ def workers_of(address: str, *, cuda: bool) -> Iterator[Any]:
     Raises
     ------
     InputError
-        If it cannot be reached, or a worker has several threads, or none offers a GPU where one is needed.
+        If it cannot be reached or has no workers, or a worker has several threads, or none offers a GPU where one is
+        needed.
     """
     try:
         client = dask.Client(address, timeout=_CONNECT_S, set_as_default=False)
@@ -102,13 +103,22 @@ def workers_of(address: str, *, cuda: bool) -> Iterator[Any]:
             f"no dask scheduler answers at {address} ({error}); start one with dask scheduler"
         ) from error
     with client, client.as_current():
-        client.wait_for_workers(1, timeout=_CONNECT_S)
+        try:
+            client.wait_for_workers(1, timeout=_CONNECT_S)
+        except TimeoutError as error:
+            raise InputError(
+                f"the scheduler at {address} has no workers; start them with {_start(address)}"
+            ) from error
         _require_fit(client.scheduler_info(n_workers=-1)["workers"], address, cuda=cuda)
         yield client
 
 
+def _start(address: str) -> str:
+    return f"dask worker {address} --nthreads 1"
+
+
 def _require_fit(workers: dict[str, Any], address: str, *, cuda: bool) -> None:
-    start = f"dask worker {address} --nthreads 1"
+    start = _start(address)
     if any(worker["nthreads"] != 1 for worker in workers.values()):
         raise InputError(f"a worker of {address} has several threads; start each with {start}")
     if cuda and not any(worker.get("resources", {}).get(GPU) for worker in workers.values()):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_resunet.errors import InputError
+from napari_resunet.errors import InputError, NoCtSlicesError
 from napari_resunet.io.dicom_files import count
 from napari_resunet.io.dicom_headers import SliceHeader
 
@@ -25,7 +25,7 @@ def ct_slices(headers: Sequence[SliceHeader], where: Path) -> tuple[list[SliceHe
 
     Raises
     ------
-    InputError
+    NoCtSlicesError
         If there is none.
     """
     sorted_out = [sort_out(header) for header in headers]
@@ -35,7 +35,9 @@ def ct_slices(headers: Sequence[SliceHeader], where: Path) -> tuple[list[SliceHe
     if not slices and UNDESCRIBED in others:
         frames_of(next(header for header in headers if why_no_slice(header) is None))  # says more
     if not slices:
-        raise InputError(f"{where} holds no CT slices (found: {left_out}); give the folder of a CT series")
+        raise NoCtSlicesError(
+            f"{where} holds no CT slices (found: {left_out}); give the folder of a CT series"
+        )
     return slices, [f"left out: {left_out}"] if left_out else []
 
 

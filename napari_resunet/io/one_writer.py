@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from napari_resunet.errors import OutputError
+from napari_resunet.errors import BeingWrittenError
 from napari_resunet.io.atomic import hidden_beside, leftovers
 
 
@@ -24,7 +24,7 @@ def only_writer(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    OutputError
+    BeingWrittenError
         If another program is writing `path`, naming its process and its machine.
     """
     place = hidden_beside(path, ".lock")
@@ -34,8 +34,10 @@ def only_writer(path: Path) -> Iterator[None]:
         if path.parent.is_dir():  # else the lock would make it
             lock.acquire(timeout=0)
     except Timeout as error:
-        raise OutputError(
-            f"{path} is being written by another program{holder}; wait until that is done, then write it again"
+        told = f" ({holder})" if holder else ""
+        raise BeingWrittenError(
+            f"{path} is being written by another program{told}; wait until that is done, then write it again",
+            holder=holder,
         ) from error
     except (OSError, NotImplementedError):
         yield
@@ -58,7 +60,7 @@ def _holder(place: Path) -> str:
         pid, host = place.read_text().split()
     except (OSError, ValueError):
         return ""
-    return f" (process {pid} on {host})"
+    return f"process {pid} on {host}"
 
 
 def _let_go(lock: FileLock, place: Path) -> None:

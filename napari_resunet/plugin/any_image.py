@@ -157,6 +157,7 @@ class AnyImageSegmentation(Container):
             card.require_for_images()
         except ResUNetError as error:
             self.model_card.value = str(error)
+            self.model_card.tooltip = ""
         else:
             self._card = card
             self.model_card.value = described(card)

@@ -12,6 +12,7 @@ from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.record import CaseRecord
 from napari_resunet.settings import InputAnswers
+from napari_resunet.volume import Volume
 
 PLUGIN, WIDGET = "napari-resunet", "Lung segmentation"
 
@@ -52,6 +53,7 @@ def open_window(
     *,
     mask: Path | None = None,
     answers: InputAnswers | None = None,
+    volume: Volume | None = None,
     record: CaseRecord | None = None,
     cohort_case: str | None = None,
 ) -> None:
@@ -63,6 +65,8 @@ def open_window(
         The CT, and a mask of it; or the folder of a cohort.
     answers : InputAnswers, optional
         What only a user can know of the CT.
+    volume : Volume, optional
+        The CT, where it is read already.
     record : CaseRecord, optional
         Work on this CT to go on with.
     cohort_case : str, optional
@@ -76,7 +80,7 @@ def open_window(
     if cohort_case is not None:
         _open_cohort(source, cohort_case)
         return
-    volume = open_ct(source, answers)
+    volume = open_ct(source, answers) if volume is None else volume
     known = None if mask is None else open_mask(mask, answers)
     if known is not None:
         refuse_other_grid(known.geometry, volume.geometry, what=mask.name)

@@ -130,6 +130,11 @@ class ReviewQueue:
     def can_accept(self) -> bool:
         return self.can_go_on and self.is_in_view and not self.session.is_running
 
+    @property
+    def can_skip(self) -> bool:
+        """Whether there is another case to look at first."""
+        return self.can_go_on and self._following() is not None
+
     # ---- what a person says
 
     def accept(self) -> None:
@@ -152,7 +157,7 @@ class ReviewQueue:
 
     def skip(self) -> None:
         """Leave the case as it is and show the next that is open; it comes again at the end."""
-        if self.can_go_on:
+        if self.can_skip:
             self._go_on()
 
     def _note(self, noting: Generator, *what: Any, then: Callable[[], None] | None = None) -> None:
@@ -213,12 +218,18 @@ class ReviewQueue:
                 layers.remove(layer)
         self._case = self._layer = None
 
+    def _following(self) -> CaseEntry | None:
+        """Return the next open case but the one that is looked at."""
+        here = None if self.entry is None else self.entry.id
+        following = next_open(self._entries, after=here)
+        return None if following is None or following.id == here else following
+
     def _go_on(self) -> None:
-        following = next_open(self._entries, after=None if self.entry is None else self.entry.id)
+        following = self._following()
         if following is None:
             self._leave()
             self.entry = None
-        elif self.entry is None or following.id != self.entry.id:
+        else:
             self._open(following.id)
         self._tell()
 
@@ -232,8 +243,8 @@ class ReviewQueue:
             self._read(case_id)
 
     def _read_ahead(self) -> None:
-        following = next_open(self._entries, after=self.entry.id)
-        if following is not None and following.id != self.entry.id:
+        following = self._following()
+        if following is not None:
             self._read(following.id)
 
     def _read(self, case_id: str) -> None:

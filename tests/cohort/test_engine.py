@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import dask
+import distributed
 import pytest
 import tifffile
 from cohort_making import PutNifti, begun, planted_faults, wait_until
@@ -16,7 +17,7 @@ from cohort_making import PutNifti, begun, planted_faults, wait_until
 from napari_resunet.cohort.engine import Standing, run_cohort
 from napari_resunet.cohort.manifest import Status, read_entries, read_table
 from napari_resunet.cohort.recipe import Recipe
-from napari_resunet.errors import InputError, OutputError
+from napari_resunet.errors import DeviceError, InputError, OutputError
 from napari_resunet.io.one_writer import only_writer
 from napari_resunet.phantom import Phantom
 from napari_resunet.settings import MaskSettings, PredictSettings
@@ -108,6 +109,58 @@ def test_a_scheduler_that_does_not_answer_is_told(
     put_nifti(tmp_path / "in/ct.nii.gz")
     with pytest.raises(InputError, match=r"no dask scheduler answers at tcp://127.0.0.1:9"):
         run_cohort(str(tmp_path / "in"), tmp_path / "out", QUICK, scheduler="tcp://127.0.0.1:9")
+
+
+def test_a_scheduler_without_workers_is_told(
+    tmp_path: Path, put_nifti: PutNifti, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_resunet.cohort.workers._CONNECT_S", 1)
+    put_nifti(tmp_path / "in/ct.nii.gz")
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(InputError, match="has no workers; start them with dask worker"),
+    ):
+        run_cohort(str(tmp_path / "in"), tmp_path / "out", QUICK, scheduler=cluster.scheduler_address)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("out/cases/ct/case.json cannot be read (No such file or directory)"),
+        ModuleNotFoundError("No module named 'napari_resunet'"),
+        distributed.KilledWorker("a task", None, 0),
+    ],
+)
+def test_workers_that_cannot_begin_end_the_command_instead_of_going_round(
+    tmp_path: Path,
+    put_nifti: PutNifti,
+    in_process: None,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def raising(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("napari_resunet.cohort.engine.run_case", raising)
+    put_nifti(tmp_path / "in/ct.nii.gz")
+    with pytest.raises(DeviceError, match="each worker needs the same napari-resunet"):
+        run_cohort(str(tmp_path / "in"), tmp_path / "out", QUICK)
+    (entry,) = read_entries(tmp_path / "out")
+    assert (entry.status, entry.attempts) == (Status.WAITING, 0)
+
+
+def test_a_wrong_model_or_answer_is_told_before_any_ct_is_looked_at(
+    tmp_path: Path, put_nifti: PutNifti, no_workers: None
+) -> None:
+    put_nifti(tmp_path / "in/ct.nii.gz")
+    answers = tmp_path / "answers.csv"
+    answers.write_text("ct,frame\nin/ct.nii.gz,first\n")
+    with pytest.raises(InputError, match=r"no_such\.safetensors"):
+        run_cohort(
+            str(tmp_path / "in"), tmp_path / "out", Recipe(PredictSettings(model="no_such.safetensors"))
+        )
+    with pytest.raises(InputError, match=r"answers\.csv, line 2: frame cannot be 'first'"):
+        run_cohort(str(tmp_path / "in"), tmp_path / "out", QUICK, answers=answers)
 
 
 def test_two_workers_share_a_cohort_and_one_that_is_killed_loses_nothing(

@@ -47,6 +47,11 @@ def test_masks_results_and_what_is_hidden_are_no_cts(
     assert names(find_cts(str(tmp_path), tmp_path / "results")) == {"ct.nii.gz"}
 
 
+def test_a_ct_of_a_lung_kernel_is_not_taken_for_a_mask(tmp_path: Path, put_nifti: PutNifti) -> None:
+    put_nifti(tmp_path / "anna_lung.nii.gz")
+    assert names(find_cts(str(tmp_path), tmp_path / "out")) == {"anna_lung.nii.gz"}
+
+
 def test_a_pattern_names_cases_as_its_folder_would(tmp_path: Path, put_nifti: PutNifti) -> None:
     put_nifti(tmp_path / "p1/ct.nii.gz")
     put_nifti(tmp_path / "p2/ct.nii.gz")

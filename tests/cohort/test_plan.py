@@ -47,6 +47,15 @@ def test_a_series_spread_over_folders_beside_each_other_is_one_case(tmp_path: Pa
     assert case.status == Status.WAITING
 
 
+def test_an_answer_reaches_a_ct_whose_path_goes_through_a_link(tmp_path: Path, put_nifti: PutNifti) -> None:
+    put_nifti(tmp_path / "store/ct.nii.gz")
+    (tmp_path / "in").symlink_to(tmp_path / "store", target_is_directory=True)
+    answers = tmp_path / "answers.csv"
+    answers.write_text("ct,hu_offset\nin/ct.nii.gz,-1024\n")
+    (case,) = with_answers(probed(tmp_path / "in"), answers)
+    assert case.answers.hu_offset == -1024
+
+
 def test_copies_of_a_series_elsewhere_stay_cases_of_their_own(tmp_path: Path, small: Phantom) -> None:
     write_ct_series(small.volume, tmp_path / "in/p/ct")
     shutil.copytree(tmp_path / "in/p", tmp_path / "in/q")

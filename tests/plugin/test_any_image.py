@@ -81,13 +81,16 @@ def test_what_is_missing_is_said_on_the_button(widget, viewer, model: Path) -> N
     assert not widget.start.enabled
 
 
-def test_a_model_for_ct_is_sent_to_the_other_widget(widget, viewer) -> None:
+def test_a_model_for_ct_is_sent_to_the_other_widget(widget, viewer, model: Path) -> None:
     viewer.add_image(np.zeros((8, 8)))
+    widget.model.value = model
+    assert widget.model_card.tooltip
     widget.model.value = find_model("lung-ct")
     assert (
         "the model lung-ct is for CT in HU; use it in the widget “Lung segmentation”"
         in widget.model_card.value
     )
+    assert not widget.model_card.tooltip
     assert not widget.start.enabled
 
 

@@ -322,6 +322,14 @@ def test_a_stroke_after_measuring_is_told_of_until_measured_again(opened, qtbot)
     assert opened.state.value == ""
 
 
+def test_a_stroke_while_it_measures_is_told_of_too(opened, qtbot) -> None:
+    opened.measure.changed.emit(True)
+    paint(opened.session.mask_layer, 1, (0, 0, 0))
+    qtbot.waitUntil(lambda: opened._job is None, timeout=30_000)
+    assert opened.state.value == "The mask has changed since: measure again."
+    assert len(opened.session.mask_layer.features) == 0
+
+
 def test_another_ct_begins_with_an_empty_table_and_the_old_answer_is_not_shown(
     opened, qtbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,16 @@ def test_a_skipped_case_comes_again_with_what_was_painted_on_it(review, out: Pat
     assert read_entry(out, "b").version == 2
 
 
+def test_the_last_case_that_is_open_cannot_be_skipped(review, out: Path, qtbot) -> None:
+    dock = review(out)
+    for _ in range(len(DOUBTS) - 1):
+        press(qtbot, dock, dock.queue_bar.accept)
+    assert shown(dock) is not None
+    skip = dock.queue_bar.skip
+    assert (skip.enabled, skip.tooltip) == (False, "No other case is left to look at.")
+    assert dock.queue_bar.accept.enabled
+
+
 def test_after_the_last_case_nothing_is_left_to_press(review, out: Path, qtbot) -> None:
     dock = review(out)
     for _ in DOUBTS:

@@ -64,6 +64,7 @@ class MeasurePanel(Container):
         self._job: Job | None = None
         self._reference: Labels | Path | None = None
         self._found: Figures | None = None
+        self._is_stale = False  # whether the mask has changed since the figures were asked for
         self.reference = ComboBox(
             label="Compare with",
             choices=self._references,
@@ -142,7 +143,7 @@ class MeasurePanel(Container):
         except ResUNetError as error:
             self._fail(error)
             return
-        self.state.value = ""
+        self.state.value, self._is_stale = "", False
         enable(self.measure, "It is measuring.")
         name = "" if self._reference is None else self._reference.name
         on_value = partial(self._show, how_made(case), name)
@@ -168,6 +169,9 @@ class MeasurePanel(Container):
         self.figures.value = self._found.as_html()
         enable(self.save)
         case = self.session.case
+        if self._is_stale:
+            self._note_change()
+            return
         if case.slices_missing:
             self.state.value = (
                 f"{case.slices_missing} of {len(case.done)} slices are not run yet: this is a part."
@@ -178,7 +182,7 @@ class MeasurePanel(Container):
     def _note_change(self) -> None:
         if self._found is None and self._job is None:
             return
-        self.state.value = _CHANGED
+        self.state.value, self._is_stale = _CHANGED, True
         if self.session.mask_layer is not None and len(self.session.mask_layer.features):
             self.session.mask_layer.features = None  # napari tells them at each voxel the pointer is on
 

@@ -1,4 +1,4 @@
-"""The bar above all else while a cohort is reviewed: which case it is, how many are done, and what is said of it."""
+"""The bar below all else while a cohort is reviewed: which case it is, how many are done, and what is said of it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class QueueBar(Container):
         self.words.value = _words(queue)
         busy = "" if queue.can_go_on else "There is no case to decide on, or it is being read or saved."
         enable(self.accept, "" if queue.can_accept else busy or "Choose the CT of this case first.")
-        enable(self.skip, busy or ("" if queue.still_open > 0 else "This is the last case."))
+        enable(self.skip, busy or ("" if queue.can_skip else "No other case is left to look at."))
         enable(self.reject, busy)
 
 

@@ -142,6 +142,7 @@ class SegmentPanel(Container):
             card.require_window_hu()
         except ResUNetError as error:
             self.model_card.value = self._refusal = str(error)
+            self.model_card.tooltip = ""
             self._show_buttons(running=self.session.is_running)
             return
         self._refusal = ""
