@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from napari_resunet import cli_cohort, cli_images, cli_learn
 from napari_resunet.cli_ct import (
@@ -39,8 +40,22 @@ OpenWindow = Callable[..., None]
 
 REFUSED, UNWRITABLE, INTERRUPTED = 3, 4, 130
 
+_IN_ORDER = (
+    *("demo", "segment", "view", "evaluate", "measure", "export", "info"),
+    *("cohort", "cohort-case", "template", "learn", "train", "convert", "train-images", "segment-image"),
+)
+
+
+class _Commands(TyperGroup):
+    """Lists the commands as a user meets them."""
+
+    def list_commands(self, _context: Any) -> list[str]:
+        return sorted(self.commands, key=_IN_ORDER.index)
+
+
 app = typer.Typer(
     name="napari-resunet",
+    cls=_Commands,
     help="Lung segmentation in CT with a deep Residual U-Net. For research use only; not a medical device.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -107,6 +122,8 @@ def _slices(text: str | None) -> tuple[int, int] | None:
         raise typer.BadParameter(
             f"--slices needs two numbers such as 40:60 (the second is not run); got {text}"
         ) from None
+    if first >= last:
+        raise typer.BadParameter(f"--slices runs from the first number up to the second; got {text}")
     return first, last
 
 
@@ -149,6 +166,8 @@ def segment(
     """
     from napari_resunet import workflows
 
+    if swap_sides and not split:
+        raise typer.BadParameter("--swap-sides says which lung is which; give --split too")
     is_new = not output.exists()
     _, mask, receipt = workflows.segment(
         source,
@@ -181,7 +200,12 @@ def segment(
 def export(
     case: Annotated[Path, typer.Argument(metavar="CASE", help="A case file (.nru) that the window saved.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The mask: .nii.gz, .nii, .tif, .nrrd, .seg.nrrd or .mha.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The mask: .nii.gz, .nii, .tif, .nrrd, .seg.nrrd, .mha; a .dcm needs the CT: use view.",
+        ),
     ],
     split: Annotated[bool | None, _option(MaskSettings, "split", "--split/--no-split")] = None,
     probability: Annotated[Path | None, typer.Option(help="Write the probability map here as well.")] = None,
@@ -239,7 +263,9 @@ def demo(
 def evaluate(
     mask: Annotated[Path, typer.Argument(metavar="MASK")],
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE")],
-    table: Annotated[Path | None, typer.Option("--csv", help="Add the result to this table.")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="Add the result to this table, a row a lung.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     spacing: SpacingOption = None,
     orientation: OrientationOption = None,
@@ -268,7 +294,9 @@ def evaluate(
 def measure(
     source: Source,
     mask: Annotated[Path, typer.Argument(metavar="MASK", help="A mask of this CT.")],
-    table: Annotated[Path | None, typer.Option("--csv", help="Add the figures to this table.")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="Add the figures to this table, a row a lung.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     spacing: SpacingOption = None,
     series: SeriesOption = None,
@@ -309,7 +337,7 @@ def info(
     frame: FrameOption = None,
     orientation: OrientationOption = None,
 ) -> None:
-    """Tell of this machine, or of a CT, mask, case or model."""
+    """Show facts on a CT, mask, case, model or this machine."""
     from napari_resunet import facts
 
     answers = answers_of(spacing, series, hu_offset, accept_gaps, frame, orientation)
@@ -343,12 +371,16 @@ def _lines(told: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 @app.command()
 def train(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="CT and masks; see the README for their names.")
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder with NAME_ct.nii.gz, or a DICOM folder NAME_dicom, beside NAME_lungs.nii.gz.",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model, a .safetensors file.")],
     card: Annotated[Path | None, typer.Option(help="JSON with the model card's words.")] = None,
     corrections: Annotated[
-        Path | None, typer.Option(help="A CSV that mends masks; see training/corrections.py.")
+        Path | None, typer.Option(help="A CSV that mends masks: case, slices, action, where, why.")
     ] = None,
     device: DeviceOption = DeviceName.auto,
     preset: Annotated[PresetName, _option(TrainSettings, "preset")] = PresetName.paper,

@@ -123,7 +123,7 @@ def segment_image(
         typer.Option(help="A pixel needs at least this probability to be of a class.", min=0.01, max=0.99),
     ] = MaskSettings.threshold,
 ) -> None:
-    """Find things in an image that is no CT.
+    """Segment an image that is no CT.
 
     The model is one that train-images has made; a sidecar beside the labels tells how they were made.
     """

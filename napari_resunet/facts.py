@@ -38,6 +38,11 @@ def tell(subject: str | None = None, answers: InputAnswers | None = None) -> dic
     if subject in builtin_models() or subject.endswith(".safetensors"):
         return card_facts(read_card(subject))
     path, answers = Path(subject), answers or InputAnswers()
+    if not path.exists():
+        raise InputError(
+            f"{subject} is not there, and no built-in model is called so; check the path, or name one of "
+            f"{', '.join(builtin_models())}"
+        )
     if is_case_file(path):
         return case_facts(path, read_stored_case(path))
     mask = _mask_in(path, answers)

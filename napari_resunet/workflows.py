@@ -29,6 +29,7 @@ from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.io.table import append_rows
 from napari_resunet.measure.agreement import Agreement, evaluate
 from napari_resunet.measure.lungs import LungFigures, lung_figures
+from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.model.card import RESEARCH_ONLY, ModelCard, read_card, require_model_name
 from napari_resunet.phantom import make_phantom
 from napari_resunet.pictures import draw_overlay
@@ -173,7 +174,10 @@ def evaluate_files(
     InputError
         If a file cannot be read, or they do not lie on one grid.
     """
-    results = evaluate(open_mask(mask, answers), open_mask(reference, answers))
+    ours, theirs = open_mask(mask, answers), open_mask(reference, answers)
+    remedy = "write both on the grid of one CT"
+    refuse_other_grid(ours.geometry, theirs.geometry, what=mask.name, other=reference.name, remedy=remedy)
+    results = evaluate(ours, theirs)
     if table is not None:
         append_rows(table, agreement_rows(mask, reference, results))
     return results

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,45 @@ def test_segment_runs_only_the_slices_asked_for(command, dicom: Path, tmp_path: 
     assert "note: 2 of 28 slices were run" in capsys.readouterr().err
     filled = nru.read_mask(tmp_path / "m.tif").array.any(axis=(1, 2))
     assert np.flatnonzero(filled).tolist() == [10, 11]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ["segment", "ct", "-o", "m.tif", "--slices", "12:10"],
+            2,
+            "first number up to the second; got 12:10",
+        ),
+        (["segment", "ct", "-o", "m.tif", "--swap-sides"], 2, "give --split too"),
+        (
+            ["info", "lung_ct"],
+            3,
+            "lung_ct is not there, and no built-in model is called so; check the path, or name one of lung-ct",
+        ),
+    ],
+)
+def test_what_contradicts_itself_or_is_misspelt_is_told(command, capsys, arguments, code, message) -> None:
+    assert command(*arguments) == code
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_masks_on_two_grids_are_both_named(command, tmp_path: Path, capsys) -> None:
+    mask, _ = two_masks(tmp_path)
+    other = nib.load(mask)
+    nib.save(nib.Nifti1Image(np.asarray(other.dataobj)[:-1], other.affine), tmp_path / "smaller.nii.gz")
+    assert command("evaluate", mask, tmp_path / "smaller.nii.gz") == 3
+    err = capsys.readouterr().err
+    assert "error: a.nii.gz has (" in err
+    assert ", smaller.nii.gz (" in err
+    assert "write both on the grid of one CT" in err
+
+
+def test_help_lists_the_commands_as_they_are_met(command, capsys) -> None:
+    assert command("--help") == 0
+    listed = re.findall(r"^  ([a-z-]+)  ", capsys.readouterr().out.partition("Commands:")[2], flags=re.M)
+    assert listed[:3] == ["demo", "segment", "view"]
+    assert len(listed) == len(set(listed)) == 15
 
 
 def test_an_empty_mask_is_written_with_a_word_about_it(command, dicom: Path, tmp_path: Path, capsys) -> None:
