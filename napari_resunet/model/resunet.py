@@ -130,7 +130,10 @@ class ResUNet(nn.Module):
             inputs = outputs
         last = [] if settings.shortcut == "none" else [nn.BatchNorm2d(inputs), nn.ReLU()]
         self.head = nn.Sequential(*last, nn.Conv2d(inputs, classes, kernel_size=1))
-        self.apply(_initialise)
+        if not self.head[
+            -1
+        ].weight.is_meta:  # without values there is nothing to draw; to try would import a compiler
+            self.apply(_initialise)
 
     def forward(self, image: Tensor) -> Tensor:
         multiple = self.settings.multiple

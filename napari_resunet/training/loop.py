@@ -32,6 +32,7 @@ from napari_resunet.track import Track, silent
 from napari_resunet.training.augment import INGREDIENTS, augment
 from napari_resunet.training.dataset import OVERSIZE, LabelledCase, Slices
 from napari_resunet.training.losses import dice_bce_loss
+from napari_resunet.training.without_triton import import_compiler_without_triton
 
 WINDOW_HU = (-1000.0, 400.0)
 FALSE_SHARE = 0.001  # of a slice: more that is found where nothing is is a false positive
@@ -191,6 +192,7 @@ class Learner:
         self.network = self._new_network()
         self.average = self._new_network().eval()
         self.average.load_state_dict(self.network.state_dict())
+        import_compiler_without_triton()
         self.optimiser = AdamW(self._groups(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.without = _ingredients(settings.without, self.ingredients)
         self.errors = np.full(slices, np.nan)  # of each training slice, when it was last seen

@@ -315,7 +315,7 @@ def with_a_card(path: Path) -> None:
     save_model(made.network, made.card, path)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize(
     ("write", "match"),
     [
