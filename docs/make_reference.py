@@ -50,7 +50,8 @@ For research use only; not a medical device.
 - [What the functions give](#what-the-functions-give)
 """
 EXIT_CODES = """\
-Exit codes: 0 done; 2 wrong arguments; 3 the input was refused; 4 the output could not be written; 130 interrupted.
+Exit codes: 0 done; 1 not all cases of a cohort are done, or `learn` made no better model; 2 wrong
+arguments; 3 the input was refused; 4 the output could not be written; 130 interrupted.
 What is refused is one line on stderr; `napari-resunet --debug COMMAND` shows the traceback as well.
 """
 

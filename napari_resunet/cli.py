@@ -1,4 +1,4 @@
-"""The command line: arguments to settings to workflows. The only file that prints and exits.
+"""The command line: arguments to settings to workflows. Only this file and its parts, `cli_*`, print and exit.
 
 Exit codes: 0 done; 2 wrong arguments; 3 the input was refused; 4 the output could not be written; 130 interrupted.
 A cohort and learn have one more: 1, not all cases are done, or the new model is no better.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -145,8 +146,8 @@ def _stops_between_steps() -> Iterator[Callable[[], bool]]:
 
 
 def _line(line: LearnProgress) -> str:
-    held_out = "" if line.dice != line.dice else f"Dice held out {line.dice:.4f}, "
-    loss = "" if line.loss != line.loss else f"loss {line.loss:.4f}, "
+    held_out = "" if math.isnan(line.dice) else f"Dice held out {line.dice:.4f}, "
+    loss = "" if math.isnan(line.loss) else f"loss {line.loss:.4f}, "
     return f"step {line.step}: {loss}{held_out}made-up chests {line.replay:.4f}"
 
 

@@ -54,9 +54,8 @@ class Adopting:
             session.case.kept()
         session.events.case.emit()
         session.events.hand.emit()
-        QTimer.singleShot(
-            0, partial(self._choose_mask, session.mask_layer)
-        )  # napari chooses the CT it has opened
+        # later: napari chooses the CT it has opened
+        QTimer.singleShot(0, partial(self._choose_mask, session.mask_layer))
         return True
 
     def _choose_mask(self, layer: Labels) -> None:

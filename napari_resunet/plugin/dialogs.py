@@ -83,9 +83,8 @@ class Dialogs:
         path, endings = self._path(chosen), re.findall(r"\*(\.[\w.]+)", kind)
         if path is None or path.name != name or not endings or name.lower().endswith(tuple(endings)):
             return path
-        return path.with_name(
-            f"{stem_of(name)}{endings[0]}"
-        )  # the kind was chosen, the name left as it was proposed
+        # the kind was chosen, the name left as it was proposed
+        return path.with_name(f"{stem_of(name)}{endings[0]}")
 
     def _path(self, chosen: str) -> Path | None:
         """Return what was chosen, and begin there the next time."""

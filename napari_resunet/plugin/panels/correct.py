@@ -1,4 +1,4 @@
-"""Section 4: tools that correct the mask, each shown before it is applied."""
+"""The section Correct: tools that correct the mask, each shown before it is applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 1: which CT is open, and what was found in it."""
+"""The section CT: which CT is open, and what was found in it."""
 
 from __future__ import annotations
 

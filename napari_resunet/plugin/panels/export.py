@@ -1,4 +1,4 @@
-"""Section 7: write the mask, and show the receipt."""
+"""The section Export: write the mask, and show the receipt."""
 
 from __future__ import annotations
 

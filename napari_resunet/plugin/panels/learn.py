@@ -1,4 +1,4 @@
-"""Section 8: a model learns from its corrections."""
+"""The section Learn: a model learns from its corrections."""
 
 from __future__ import annotations
 

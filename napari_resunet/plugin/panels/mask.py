@@ -1,4 +1,4 @@
-"""Section 3: from probabilities to a mask, and what a hand made of it."""
+"""The section Mask: from probabilities to a mask, and what a hand made of it."""
 
 from __future__ import annotations
 

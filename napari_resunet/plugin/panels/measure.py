@@ -1,4 +1,4 @@
-"""Section 6: how large and how dense the lungs are, and how well the mask agrees with a reference."""
+"""The section Measure: how large and how dense the lungs are, and how well the mask agrees with a reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 5: the slices the network is least sure of, the most doubtful first, and ticks for those looked at."""
+"""The section Review: the slices the network is least sure of first, and ticks for those looked at."""
 
 from __future__ import annotations
 

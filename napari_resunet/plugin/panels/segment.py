@@ -1,4 +1,4 @@
-"""Section 2: run the network."""
+"""The section Segment: run the network."""
 
 from __future__ import annotations
 
