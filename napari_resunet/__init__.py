@@ -29,11 +29,7 @@ Where things live, each importing only from what stands above it::
     lessons                     the job of letting a model learn, and what corrected cases teach
     facts                       what a machine, a CT or a model is, in plain names and values
     cohort/                     many CTs: found, shared out to workers, told on disk; reviewed one after the other
-    cli_options, cli_ct         options made from the settings records, and those that say what a CT leaves open
-    cli_progress                how far a command is
-    cli_cohort, cli_learn       the commands for a cohort, and for a model that learns
-    cli_images                  the commands for images that are no CT
-    cli                         the command line; with these three all that prints, and alone what exits
+    cli/                        the command line, a file a subject: one CT, figures, the window, cohorts, models
     plugin/                     the window; the only folder that knows napari and Qt
     __main__                    starts the command line, and hands it the window
 

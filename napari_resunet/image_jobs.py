@@ -48,7 +48,7 @@ def train_image_model(
 
     Returns
     -------
-    list of napari_resunet.training.loop.Progress
+    list of napari_resunet.training.learner.Progress
         The curve.
 
     Raises

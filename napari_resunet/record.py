@@ -173,6 +173,29 @@ class CaseRecord:
     adopted: Bools | None = None
     adopted_name: str | None = None
 
+    @classmethod
+    def untouched(
+        cls,
+        ct: CtReference,
+        settings: MaskSettings,
+        run: Run | None,
+        done: Bools,
+        probability: npt.NDArray[np.uint8],
+    ) -> Self:
+        """Return the record of a case that nobody has corrected or reviewed yet."""
+        slices, *image = probability.shape
+        return cls(
+            ct,
+            settings,
+            SliceEdits(np.zeros(0, np.int64), np.zeros((0, *image), np.int8)),
+            banked=(),
+            marks=np.zeros(slices, np.uint8),
+            seen=np.zeros(slices, np.uint32),
+            run=run,
+            done=done,
+            probability=probability,
+        )
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """That of the axial arrays."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -15,6 +16,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: threads that wait for 
 os.environ["NAPARI_CONFIG"] = ""  # what the user of this machine prefers proves nothing
 
 __all__ = ["outcome", "pytest_terminal_summary"]  # found by pytest
+
+
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> None:
+    """Put what is there before a window opens out of reach of the garbage collector.
+
+    napari calls it whenever a layer goes; and each viewer of a test leaves thousands of menu entries behind.
+    """
+    if fixturedef.argname == "make_napari_viewer":
+        gc.collect()
+        gc.freeze()
+
 
 settings.register_profile("any machine", deadline=None)  # a slow machine proves nothing
 settings.load_profile("any machine")

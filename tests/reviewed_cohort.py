@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_resunet.cohort.manifest import CaseEntry, Status, write_entry, write_table
+from napari_resunet.cohort.manifest import CaseEntry, Status, read_entries, write_entry, write_table
+from napari_resunet.cohort.recipe import Recipe, write_recipe
 from napari_resunet.inference.postprocess import to_mask
 from napari_resunet.io.files import write_mask, write_probability
 from napari_resunet.io.nifti import write_nifti
@@ -25,7 +26,8 @@ def make_cohort(out: Path, chest: Phantom, doubts: dict[str, float], *, probabil
         path = cts / f"{case_id}.nii.gz"
         write_nifti(chest.volume.array + np.int16(at), chest.volume.geometry, None, path)
         _write_case(out, case_id, path, chest, doubt, probability=probability)
-    write_table(out)
+    write_recipe(out, Recipe())
+    write_table(out, read_entries(out))
     return out
 
 

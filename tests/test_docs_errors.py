@@ -45,8 +45,8 @@ def test_each_error_is_shown_with_a_message_of_the_code_and_a_remedy(name: str) 
 
 
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
-    from napari_resunet import cli, cli_cohort, cli_learn
+    from napari_resunet import cli
 
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, flags=re.MULTILINE)}
-    own = {cli_cohort.NOT_ALL_DONE, cli_learn.NO_BETTER, cli.REFUSED, cli.UNWRITABLE, cli.INTERRUPTED}
+    own = {cli.cohort.NOT_ALL_DONE, cli.learn.NO_BETTER, cli.REFUSED, cli.UNWRITABLE, cli.INTERRUPTED}
     assert told == {0, 2, *own}

@@ -25,8 +25,7 @@ LEVELS = [
     {"editing", "inference", "preflight", "training"},
     {"case", "facts", "images", "saved_case"},
     {"image_jobs", "lessons", "workflows"},
-    {"cli_options", "cli_ct", "cli_progress", "cohort"},
-    {"cli_cohort", "cli_images", "cli_learn"},
+    {"cohort"},
     {"cli", "plugin"},
     {"__main__"},
 ]
@@ -60,8 +59,8 @@ HOMES = {
     "magicgui": {"plugin"},
     "superqt": {"plugin"},
     "vispy": {"plugin"},
-    "typer": {"cli", "cli_cohort", "cli_ct", "cli_images", "cli_learn", "cli_options"},
-    "rich": {"cli", "cli_cohort", "cli_learn", "cli_progress"},
+    "typer": {"cli"},
+    "rich": {"cli"},
 }
 NOWHERE = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
 HEAVY = {
@@ -232,7 +231,7 @@ def test_big_libraries_stay_in_their_homes(module: str) -> None:
         ("case.py", "from napari_resunet import workflows"),
         ("editing/correction.py", "if TYPE_CHECKING:\n    from napari_resunet.case import Case"),
         ("workflows.py", "from napari_resunet import predict"),  # the lazy API is for users
-        ("cli.py", "from napari_resunet.plugin import launch"),
+        ("cli/view.py", "from napari_resunet.plugin import launch"),
     ],
 )
 def test_a_planted_import_from_above_or_beside_is_found(module: str, source: str) -> None:
@@ -244,7 +243,7 @@ def test_a_planted_import_from_above_or_beside_is_found(module: str, source: str
     [
         ("case.py", "import torch"),
         ("imaging/body.py", "def f():\n    import nibabel as nib"),
-        ("cli.py", "from napari import Viewer"),
+        ("cli/view.py", "from napari import Viewer"),
         ("plugin/dock.py", "from PyQt6.QtCore import Qt"),
         ("workflows.py", "import matplotlib.pyplot as plt"),
     ],
@@ -274,15 +273,15 @@ def test_imports_for_types_alone_are_the_cases_and_the_cohort_commands_own() -> 
         for entry in reader.imports
         if entry.for_types and group_imported(entry.name) not in (None, group_of(module))
     }
-    assert for_types <= {"case.py", "cli_cohort.py", "cli_learn.py"}
+    assert for_types <= {"case.py", "cli/cohort.py", "cli/learn.py"}
 
 
 @pytest.mark.parametrize(
     ("name", "homes"),
     [
         ("torch.load", {"model/checkpoint.py"}),
-        ("sys.exit", {"cli.py", "__main__.py"}),
-        ("print", {"cli.py", "cli_cohort.py", "cli_images.py", "cli_learn.py"}),
+        ("sys.exit", {"__main__.py"}),
+        ("print", {module for module in MODULES if group_of(module) == "cli"}),
         ("napari.qt.threading.create_worker", {"plugin/jobs.py"}),
         ("napari.qt.threading.thread_worker", {"plugin/jobs.py"}),
         ("napari.qt.create_worker", {"plugin/jobs.py"}),
@@ -301,7 +300,7 @@ def test_what_is_done_in_one_place_is_done_only_there(name: str, homes: set[str]
 
 def test_those_places_are_found() -> None:
     assert using("torch.load") == {"model/checkpoint.py"}
-    assert using("print") == {"cli.py", "cli_cohort.py", "cli_images.py", "cli_learn.py"}
+    assert {"cli/lungs.py", "cli/cohort.py"} <= using("print")
     assert using("napari.qt.threading.create_worker") == {"plugin/jobs.py"}
 
 

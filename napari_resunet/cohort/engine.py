@@ -18,18 +18,18 @@ from napari_resunet.cohort import workers as workplaces
 from napari_resunet.cohort.find import Found, find_cts
 from napari_resunet.cohort.manifest import (
     CASES,
+    COHORT_FILE,
     CaseEntry,
     Status,
     read_entries,
     read_entry,
     write_entry,
-    write_table,
 )
-from napari_resunet.cohort.page import write_page
 from napari_resunet.cohort.plan import against_disk, already_probed, refuse_unusable, with_answers
 from napari_resunet.cohort.probe import Probed, merge_split_series, probe
 from napari_resunet.cohort.recipe import Recipe, write_recipe
 from napari_resunet.cohort.run import STOP, BusyError, after_loss, only_runner, run_case
+from napari_resunet.cohort.summary import write_summary
 from napari_resunet.errors import BeingWrittenError, DeviceError, ResUNetError
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.folders import made_folder
@@ -132,7 +132,7 @@ def run_cohort(
             job.write_waiting(planned)
         else:
             job.run([entry.id for entry in planned if entry.status == Status.WAITING])
-        job.write_summary()
+        write_summary(out)
         return [_without_lists(read_entry(out, entry.id)) for entry in planned]
 
 
@@ -150,7 +150,7 @@ def _only_coordinator(out: Path) -> Iterator[None]:
     made_folder(out / CASES)
     with ExitStack() as held:
         try:
-            held.enter_context(only_writer(out / "cohort.json"))
+            held.enter_context(only_writer(out / COHORT_FILE))
         except BeingWrittenError as error:
             told = f" ({error.holder})" if error.holder else ""
             raise BeingWrittenError(
@@ -317,14 +317,9 @@ class _Job:
         """Write table and page, but spend little of the time on it."""
         begun = time.monotonic()
         if begun >= self._next_table:
-            self.write_summary()
+            write_summary(self._out)
             took = time.monotonic() - begun
             self._next_table = begun + max(_TABLE_EVERY_S, took / _TABLE_SHARE)
-
-    def write_summary(self) -> None:
-        """Write the table and the page from what is on disk."""
-        write_table(self._out)
-        write_page(self._out)
 
     def write_waiting(self, planned: Sequence[CaseEntry]) -> None:
         """Write the ids of what is to be run, one a line, for other programs to share out."""
@@ -346,7 +341,7 @@ class _Job:
                 given_back = max(0, entry.attempts - 1)
                 write_entry(self._out, replace(entry, status=Status.WAITING, attempts=given_back))
         (self._out / STOP).unlink(missing_ok=True)
-        self.write_summary()
+        write_summary(self._out)
 
 
 def _without_lists(entry: CaseEntry) -> CaseEntry:

@@ -11,8 +11,7 @@ from pathlib import Path, PurePath
 
 from napari_resunet.cohort.answers import Said, read_rows, said_in
 from napari_resunet.cohort.ids import is_safe
-from napari_resunet.cohort.manifest import CASES
-from napari_resunet.cohort.recipe import FILE
+from napari_resunet.cohort.manifest import is_cohort
 from napari_resunet.errors import InputError
 from napari_resunet.io.kind import kind_of
 from napari_resunet.io.sidecar import read_sidecar
@@ -112,8 +111,7 @@ def _in_tree(root: Path, out: Path) -> Iterator[Found]:
 
 
 def _may_hold_cts(folder: Path, out: Path) -> bool:
-    is_cohort = (folder / FILE).is_file() and (folder / CASES).is_dir()
-    return not folder.name.startswith(".") and folder != out and not is_cohort
+    return not folder.name.startswith(".") and folder != out and not is_cohort(folder)
 
 
 def _has_dicom(files: Sequence[Path]) -> bool:

@@ -13,9 +13,8 @@ Each file is written whole or not at all. Paths of results are relative to OUT, 
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cache
@@ -30,7 +29,8 @@ from napari_resunet.io.table import as_csv
 from napari_resunet.settings import InputAnswers
 
 FORMAT = 1
-CASES, CASE_FILE, TABLE, MASK = "cases", "case.json", "manifest.csv", "lungs.nii.gz"
+COHORT_FILE, TABLE = "cohort.json", "manifest.csv"
+CASES, CASE_FILE, MASK = "cases", "case.json", "lungs.nii.gz"
 
 
 class Status(StrEnum):
@@ -162,12 +162,17 @@ def _adapter() -> TypeAdapter[CaseEntry]:
 
 def is_cohort(path: Path) -> bool:
     """Whether a folder is the OUT of a cohort."""
-    return (path / CASES).is_dir()
+    return (path / COHORT_FILE).is_file() and (path / CASES).is_dir()
 
 
 def case_folder(out: Path, case_id: str) -> Path:
     """Return the folder of a case."""
     return out / CASES / case_id
+
+
+def relative_path(case_id: str, file: str) -> str:
+    """Return a file of a case as its entry has it: relative to OUT, with ``/`` between folders."""
+    return f"{CASES}/{case_id}/{file}"
 
 
 def in_out(out: Path, relative: str) -> Path | None:
@@ -237,7 +242,7 @@ def read_entries(out: Path) -> Iterator[CaseEntry]:
     InputError
         If `out` is no folder of a cohort, or a case's file cannot be read.
     """
-    if not is_cohort(out):
+    if not (out / CASES).is_dir():
         raise InputError(f"{out} is not the folder of a cohort; napari-resunet cohort IN OUT makes one")
     return (read_entry(out, case_id) for case_id in case_ids(out))
 
@@ -246,37 +251,18 @@ def read_entries(out: Path) -> Iterator[CaseEntry]:
 _NOT_IN_TABLE = ("answers", "settings", "doubt_slices", "notes", "input_stamp", "format")
 
 
-def write_table(out: Path) -> None:
-    """Write ``manifest.csv`` anew from the files of the cases.
+def write_table(out: Path, entries: Iterable[CaseEntry]) -> None:
+    """Write ``manifest.csv`` anew, a row an entry.
 
     Raises
     ------
-    InputError
-        If a case's file cannot be read.
     OutputError
         If the table cannot be written.
     """
-    rows = [_row(entry) for entry in read_entries(out)]
+    rows = [_row(entry) for entry in entries]
     text = as_csv(rows) if rows else ",".join(_columns()) + "\r\n"
     with replacing(out / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
-
-
-def read_table(out: Path) -> list[dict[str, str]]:
-    """Return the rows of ``manifest.csv`` as text.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
-    try:
-        with (out / TABLE).open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{out / TABLE} cannot be read ({error}); the cohort command writes it anew"
-        ) from error
 
 
 def _columns() -> list[str]:

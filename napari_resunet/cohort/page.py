@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from napari_resunet.cohort.manifest import CaseEntry, Status, count_by_status, read_entries
+from napari_resunet.cohort.manifest import CaseEntry, Status, count_by_status
 from napari_resunet.cohort.unusual import unusual_volumes
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.sidecar import NOTICE
@@ -45,8 +45,8 @@ class _Row:
         return "open" if self.entry.status is Status.DONE else ""
 
 
-def write_page(out: Path) -> Path:
-    """Write ``index.html`` from the files of the cases, and return its path.
+def write_page(out: Path, entries: Sequence[CaseEntry]) -> Path:
+    """Write ``index.html``, and return its path.
 
     The same cases give the same bytes.
 
@@ -54,15 +54,15 @@ def write_page(out: Path) -> Path:
     ----------
     out : Path
         The folder of a cohort.
+    entries : sequence of CaseEntry
+        All its cases.
 
     Raises
     ------
-    InputError
-        If it is none, or a case's file cannot be read.
     OutputError
         If the page cannot be written.
     """
-    text = _rendered(out.absolute().name, list(read_entries(out)))
+    text = _rendered(out.absolute().name, entries)
     with replacing(out / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
     return out / PAGE

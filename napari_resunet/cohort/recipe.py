@@ -8,11 +8,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from napari_resunet.cohort.manifest import COHORT_FILE
 from napari_resunet.errors import InputError
 from napari_resunet.io.atomic import replacing
 from napari_resunet.settings import MaskSettings, PredictSettings
-
-FILE = "cohort.json"
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def write_recipe(out: Path, recipe: Recipe) -> None:
     OutputError
         If it cannot be written.
     """
-    with replacing(out / FILE) as temporary:
+    with replacing(out / COHORT_FILE) as temporary:
         temporary.write_bytes(_adapter().dump_json(recipe, indent=1))
 
 
@@ -85,7 +84,7 @@ def read_recipe(out: Path) -> Recipe:
     InputError
         If it is not there, or damaged.
     """
-    path = out / FILE
+    path = out / COHORT_FILE
     try:
         return _adapter().validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:

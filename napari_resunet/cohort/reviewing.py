@@ -22,10 +22,10 @@ from napari_resunet.cohort.manifest import (
     in_out,
     read_entries,
     read_entry,
+    relative_path,
     update_entry,
-    write_table,
 )
-from napari_resunet.cohort.page import write_page
+from napari_resunet.cohort.summary import write_summary
 from napari_resunet.errors import InputError
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.case_file import read_case, refuse_other_ct
@@ -37,7 +37,7 @@ from napari_resunet.io.sidecar import read_sidecar
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.model.card import RESEARCH_ONLY
 from napari_resunet.pictures import draw_case, most_doubtful_slice
-from napari_resunet.record import CaseRecord, CtReference, SliceEdits
+from napari_resunet.record import CaseRecord, CtReference
 from napari_resunet.settings import MaskSettings
 from napari_resunet.track import Track, silent
 from napari_resunet.volume import Mask, Run, Volume
@@ -151,20 +151,11 @@ def _record_of(volume: Volume, probability: npt.NDArray[np.uint8], history: dict
     """Return what a run was, of its probability map and what the sidecar of its mask says."""
     geometry = volume.geometry
     axial = geometry.to_axial.apply(probability)
-    slices, done = len(axial), np.zeros(len(axial), dtype=bool)
+    done = np.zeros(len(axial), dtype=bool)
     for first, stop in history["slices_run"]:
         done[first:stop] = True
-    return CaseRecord(
-        ct=CtReference.of(volume),
-        settings=MaskSettings(**history["mask"]),
-        edits=SliceEdits(np.zeros(0, np.int64), np.zeros((0, *axial.shape[1:]), np.int8)),
-        banked=(),
-        marks=np.zeros(slices, np.uint8),
-        seen=np.zeros(slices, np.uint32),
-        run=_run_of(history),
-        done=done,
-        probability=axial,
-    )
+    settings = MaskSettings(**history["mask"])
+    return CaseRecord.untouched(CtReference.of(volume), settings, _run_of(history), done, axial)
 
 
 def _run_of(history: dict[str, Any]) -> Run | None:
@@ -217,12 +208,12 @@ def _new_version(out: Path, entry: CaseEntry, volume: Volume, mask: Mask) -> dic
     receipt = write_mask(mask, path)
     swapped = bool(entry.settings.get("swap_sides", False))
     changes: dict[str, Any] = figures_of(volume, mask, run=_run(out, entry), swap_sides=swapped)
-    changes |= {"version": version, "mask": _relative(out, path), "mask_sha256": receipt.sha256}
+    changes |= {"version": version, "mask": relative_path(entry.id, path.name), "mask_sha256": receipt.sha256}
     if entry.picture:
         with replacing(picture) as temporary:
             title = f"{entry.id}, version {version}. {RESEARCH_ONLY}"
             draw_case(volume, mask, _doubt(entry), temporary, title=title)
-        changes["picture"] = _relative(out, picture)
+        changes["picture"] = relative_path(entry.id, picture.name)
     return changes
 
 
@@ -234,10 +225,6 @@ def _run(out: Path, entry: CaseEntry) -> Run | None:
     """Return what made the first mask of a case, as its sidecar says."""
     sidecar = case_folder(out, entry.id) / FIRST_SIDECAR
     return _run_of(read_sidecar(sidecar)["history"]) if sidecar.is_file() else None
-
-
-def _relative(out: Path, path: Path) -> str:
-    return path.relative_to(out).as_posix()
 
 
 @contextmanager
@@ -275,6 +262,5 @@ def reject(out: Path, seen: CaseEntry, reason: str) -> CaseEntry:
 def _note(out: Path, seen: CaseEntry, **changes: Any) -> CaseEntry:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = update_entry(out, seen.id, **changes, reviewed_at=now)
-    write_table(out)
-    write_page(out)
+    write_summary(out)
     return entry

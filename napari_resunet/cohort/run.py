@@ -20,13 +20,13 @@ from napari_resunet.cohort.find import stamp_of
 from napari_resunet.cohort.guard import guarded, has_hung
 from napari_resunet.cohort.manifest import (
     CASE_FILE,
-    CASES,
     MASK,
     CaseEntry,
     Status,
     case_folder,
     in_out,
     read_entry,
+    relative_path,
     write_entry,
 )
 from napari_resunet.cohort.plan import is_corrected, is_up_to_date, model_sha256_of
@@ -46,7 +46,7 @@ from napari_resunet.measure.doubt import SliceDoubt, slice_doubt
 from napari_resunet.model.card import RESEARCH_ONLY, find_model
 from napari_resunet.model.checkpoint import Model, load_model
 from napari_resunet.pictures import most_doubtful_slice
-from napari_resunet.record import CaseRecord, CtReference, SliceEdits
+from napari_resunet.record import CaseRecord, CtReference
 from napari_resunet.settings import MaskSettings
 from napari_resunet.volume import Mask, ProbabilityMap, Volume
 
@@ -133,7 +133,9 @@ def after_loss(out: Path, entry: CaseEntry, recipe: Recipe) -> CaseEntry:
     is_lost = entry.attempts >= recipe.attempts
     remedy = "; look at the CT, or give more memory or time, and run again with --retry" if is_lost else ""
     status = Status.FAILED if is_lost else Status.WAITING
-    entry = replace(entry, status=status, reason=told + remedy, log=_relative(entry.id, LOG), ended=_now())
+    entry = replace(
+        entry, status=status, reason=told + remedy, log=relative_path(entry.id, LOG), ended=_now()
+    )
     write_entry(out, entry)
     return entry
 
@@ -162,7 +164,7 @@ def _run(out: Path, entry: CaseEntry, recipe: Recipe) -> CaseEntry:
             raise
         return ended
     except Exception as error:
-        ended = replace(begun, **_verdict(error), log=_relative(entry.id, LOG) if log.exists() else "")
+        ended = replace(begun, **_verdict(error), log=relative_path(entry.id, LOG) if log.exists() else "")
     ended = replace(ended, ended=_now())
     write_entry(out, ended)
     return ended
@@ -207,7 +209,7 @@ def _worked(out: Path, entry: CaseEntry, recipe: Recipe) -> CaseEntry:
         write_probability(prob, folder / _PROBABILITY)
         written["probability"] = _PROBABILITY
     if recipe.case_file:
-        write_case(_case_record(volume, prob, recipe.mask), folder / _CASE)
+        write_case(_untouched(volume, prob, recipe.mask), folder / _CASE)
         written["case_file"] = _CASE
     clock.stop("seconds_write")
 
@@ -219,7 +221,7 @@ def _worked(out: Path, entry: CaseEntry, recipe: Recipe) -> CaseEntry:
         problem = _draw(volume, mask, doubt, folder / _PICTURE, _title(entry.id, model, figures))
         written["picture"] = "" if problem else _PICTURE
         notes += (problem,) if problem else ()
-    results: dict[str, Any] = {name: file and _relative(entry.id, file) for name, file in written.items()}
+    results: dict[str, Any] = {name: file and relative_path(entry.id, file) for name, file in written.items()}
     return replace(
         entry,
         status=Status.DONE,
@@ -315,20 +317,10 @@ def _doubt_figures(doubt: SliceDoubt, labels: npt.NDArray[Any]) -> dict[str, Any
     }
 
 
-def _case_record(volume: Volume, prob: ProbabilityMap, settings: MaskSettings) -> CaseRecord:
+def _untouched(volume: Volume, prob: ProbabilityMap, settings: MaskSettings) -> CaseRecord:
     """Return the case as the window has it before anybody has touched it."""
-    slices = len(prob.done)
-    return CaseRecord(
-        CtReference.of(volume),
-        settings,
-        SliceEdits.of(np.zeros(prob.axial.shape, np.int8), np.zeros(slices, dtype=bool)),
-        banked=(),
-        marks=np.zeros(slices, np.uint8),
-        seen=np.zeros(slices, np.uint32),
-        run=prob.run,
-        done=prob.done,
-        probability=np.ascontiguousarray(prob.axial),
-    )
+    probability = np.ascontiguousarray(prob.axial)
+    return CaseRecord.untouched(CtReference.of(volume), settings, prob.run, prob.done, probability)
 
 
 def _draw(volume: Volume, mask: Mask, doubt: SliceDoubt, path: Path, title: str) -> str:
@@ -346,10 +338,6 @@ def _draw(volume: Volume, mask: Mask, doubt: SliceDoubt, path: Path, title: str)
 def _title(case_id: str, model: Model, figures: dict[str, Any]) -> str:
     found = f"{figures['ml_total']:,.0f} ml, doubt up to {figures['doubt_worst']:.2f}"
     return f"{case_id}: {found}. {model.card.name}. {RESEARCH_ONLY}"
-
-
-def _relative(case_id: str, file: str) -> str:
-    return f"{CASES}/{case_id}/{file}"
 
 
 def _one_line(error: Exception) -> str:

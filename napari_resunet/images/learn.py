@@ -25,7 +25,8 @@ from napari_resunet.model.slices import shrink
 from napari_resunet.settings import ImageTask, TrainSettings
 from napari_resunet.track import Track, silent
 from napari_resunet.training.dataset import OVERSIZE, Slices
-from napari_resunet.training.loop import FALSE_SHARE, Learner, Progress, teach
+from napari_resunet.training.learner import Learner, Progress
+from napari_resunet.training.loop import FALSE_SHARE, teach
 from napari_resunet.training.losses import dice_bce_loss
 
 

@@ -10,9 +10,10 @@ from napari_resunet.cohort.reviewing import Opened, open_for_review
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.plugin.panels.queue import QueueBar, ask_reason
 from napari_resunet.plugin.queue import ReviewQueue
+from napari_resunet.track import Track, silent
 
 
-def open_cohort_case(out: Path, case_id: str) -> Opened:
+def open_cohort_case(out: Path, case_id: str, track: Track = silent) -> Opened:
     """Read a case of a cohort with all that a review of it needs.
 
     Raises
@@ -20,7 +21,7 @@ def open_cohort_case(out: Path, case_id: str) -> Opened:
     InputError
         If the case, its CT or its mask cannot be read.
     """
-    return open_for_review(out, read_entry(out, case_id))
+    return open_for_review(out, read_entry(out, case_id), track)
 
 
 def review_cohort(dock: LungSegmentation, out: Path, opened: Opened) -> QueueBar:

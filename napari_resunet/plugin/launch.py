@@ -12,6 +12,7 @@ from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.record import CaseRecord
 from napari_resunet.settings import InputAnswers
+from napari_resunet.track import Track, silent
 from napari_resunet.volume import Volume
 
 PLUGIN, WIDGET = "napari-resunet", "Lung segmentation"
@@ -56,6 +57,7 @@ def open_window(
     volume: Volume | None = None,
     record: CaseRecord | None = None,
     cohort_case: str | None = None,
+    track: Track = silent,
 ) -> None:
     """Open napari with a CT, a mask if there is one, and the widget; return when it is closed.
 
@@ -71,6 +73,8 @@ def open_window(
         Work on this CT to go on with.
     cohort_case : str, optional
         Of a cohort: which case to review first; a bar leads to the next.
+    track : Track
+        Called with the parts of the CT that are still to be read, before there is a window.
 
     Raises
     ------
@@ -78,9 +82,9 @@ def open_window(
         If CT or mask cannot be read, before any window opens.
     """
     if cohort_case is not None:
-        _open_cohort(source, cohort_case)
+        _open_cohort(source, cohort_case, track)
         return
-    volume = open_ct(source, answers) if volume is None else volume
+    volume = open_ct(source, answers, track) if volume is None else volume
     known = None if mask is None else open_mask(mask, answers)
     if known is not None:
         refuse_other_grid(known.geometry, volume.geometry, what=mask.name)
@@ -91,9 +95,9 @@ def open_window(
     napari.run()
 
 
-def _open_cohort(out: Path, case_id: str) -> None:
+def _open_cohort(out: Path, case_id: str, track: Track) -> None:
     from napari_resunet.plugin.cohort import open_cohort_case, review_cohort
 
-    opened = open_cohort_case(out, case_id)
+    opened = open_cohort_case(out, case_id, track)
     review_cohort(show_widget(napari.Viewer(title="napari-resunet")), out, opened)
     napari.run()

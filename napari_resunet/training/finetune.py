@@ -32,7 +32,8 @@ from napari_resunet.track import Track, silent
 from napari_resunet.training.comparison import LearnProgress, Learnt, figures, has_forgotten, speaks_against
 from napari_resunet.training.corrected import CorrectedCase, Lesson, slices_to_learn, slices_to_validate
 from napari_resunet.training.dataset import LabelledCase
-from napari_resunet.training.loop import Learner, validate, write_curve
+from napari_resunet.training.learner import Learner
+from napari_resunet.training.loop import validate, write_curve
 from napari_resunet.training.losses import weighted_dice_bce_loss
 from napari_resunet.training.replay import WithReplay, joined, replay_to_learn, replay_to_measure, with_replay
 

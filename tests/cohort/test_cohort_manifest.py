@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from manifest_table import manifest_rows
 
 from napari_resunet.cohort.manifest import (
     CaseEntry,
@@ -15,11 +16,11 @@ from napari_resunet.cohort.manifest import (
     is_cohort,
     read_entries,
     read_entry,
-    read_table,
     update_entry,
     write_entry,
     write_table,
 )
+from napari_resunet.cohort.recipe import Recipe, write_recipe
 from napari_resunet.errors import InputError, OutputError
 from napari_resunet.settings import InputAnswers
 
@@ -57,8 +58,8 @@ def test_a_change_keeps_the_rest(tmp_path: Path) -> None:
 def test_the_table_has_one_row_a_case_in_the_order_of_the_ids(tmp_path: Path) -> None:
     write_entry(tmp_path, replace(ENTRY, id="b"))
     write_entry(tmp_path, replace(ENTRY, status=Status.ASKED, answer_with=("frame", "series")))
-    write_table(tmp_path)
-    first, second = read_table(tmp_path)
+    write_table(tmp_path, read_entries(tmp_path))
+    first, second = manifest_rows(tmp_path)
     assert (first["id"], first["status"], first["answer_with"]) == ("a-1", "asked", "frame series")
     assert (second["id"], second["ml_total"], second["hu_mean"]) == ("b", "4321.5", "")
     assert json.loads(second["settings"]) == ENTRY.settings
@@ -66,8 +67,8 @@ def test_the_table_has_one_row_a_case_in_the_order_of_the_ids(tmp_path: Path) ->
 
 def test_a_cohort_without_cases_has_a_table_with_a_heading(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
-    write_table(tmp_path)
-    assert read_table(tmp_path) == []
+    write_table(tmp_path, read_entries(tmp_path))
+    assert manifest_rows(tmp_path) == []
     assert (tmp_path / "manifest.csv").read_text().startswith("id,source,status,")
 
 
@@ -97,6 +98,13 @@ def test_any_other_folder_is_no_cohort(tmp_path: Path) -> None:
     assert not is_cohort(tmp_path)
     with pytest.raises(InputError, match="is not the folder of a cohort"):
         list(read_entries(tmp_path))
+
+
+def test_a_folder_with_a_folder_called_cases_is_no_cohort_yet(tmp_path: Path) -> None:
+    (tmp_path / "cases").mkdir()
+    assert not is_cohort(tmp_path)
+    write_recipe(tmp_path, Recipe())
+    assert is_cohort(tmp_path)
 
 
 def test_a_result_is_found_where_the_cohort_has_been_moved_to(tmp_path: Path) -> None:

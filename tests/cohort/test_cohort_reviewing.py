@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manifest_table import manifest_rows
 from reviewed_cohort import make_cohort
 
 from napari_resunet.case import Case
@@ -15,7 +16,6 @@ from napari_resunet.cohort.manifest import (
     CaseEntry,
     Status,
     read_entry,
-    read_table,
     update_entry,
     write_entry,
 )
@@ -88,7 +88,7 @@ def test_a_mask_accepted_as_it_is_stays_the_version_that_it_was(out: Path) -> No
     assert entry.reviewed_at
     assert entry == read_entry(out, "b")
     assert not list((out / "cases" / "b").glob("*.v2.*"))
-    row = next(row for row in read_table(out) if row["id"] == "b")
+    row = next(row for row in manifest_rows(out) if row["id"] == "b")
     assert (row["reviewed"], row["version"]) == ("True", "1")
     assert "accepted" in (out / "index.html").read_text()
 

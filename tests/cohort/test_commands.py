@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cohort_making import PutNifti
+from manifest_table import manifest_rows
 from packaging.specifiers import SpecifierSet
 
 from napari_resunet import cli
 from napari_resunet.cohort import run
-from napari_resunet.cohort.manifest import Status, read_entries, read_table
+from napari_resunet.cohort.manifest import Status, read_entries
 from napari_resunet.cohort.workers import OneGpuEach
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,7 +66,7 @@ def test_one_case_runs_alone_as_batch_systems_call_it(
     assert command("cohort-case", tmp_path / "out", case) == 0
     assert command("cohort-case", tmp_path / "out", "zz") == 3
     assert command("cohort", tmp_path / "in", tmp_path / "out", *OPTIONS, "--prepare") == 0
-    assert [row["status"] for row in read_table(tmp_path / "out")] == ["done"]
+    assert [row["status"] for row in manifest_rows(tmp_path / "out")] == ["done"]
 
 
 def test_a_term_signal_is_taken_as_ctrl_c(
@@ -139,7 +140,7 @@ def test_the_snakefile_calls_a_command_that_there_is() -> None:
     text = (TEMPLATES / "Snakefile").read_text(encoding="utf-8")
     names = {
         each.name or each.callback.__name__.replace("_", "-")
-        for each in cli.cli_cohort.commands.registered_commands
+        for each in cli.cohort.commands.registered_commands
     }
     assert "napari-resunet cohort-case {OUT:q} {wildcards.id:q}" in text
     assert names == {"cohort", "cohort-case", "template"}

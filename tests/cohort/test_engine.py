@@ -13,9 +13,10 @@ import distributed
 import pytest
 import tifffile
 from cohort_making import PutNifti, begun, planted_faults, wait_until
+from manifest_table import manifest_rows
 
 from napari_resunet.cohort.engine import Standing, run_cohort
-from napari_resunet.cohort.manifest import Status, read_entries, read_table
+from napari_resunet.cohort.manifest import Status, read_entries
 from napari_resunet.cohort.recipe import Recipe
 from napari_resunet.errors import DeviceError, InputError, OutputError
 from napari_resunet.io.one_writer import only_writer
@@ -40,7 +41,7 @@ def test_a_cohort_is_done_and_what_is_asked_is_parked_and_then_answered(
         "sizeless": Status.ASKED,
         "bad": Status.REFUSED,
     }
-    assert {row["id"]: row["status"] for row in read_table(out)} == {
+    assert {row["id"]: row["status"] for row in manifest_rows(out)} == {
         entry.id: entry.status for entry in entries.values()
     }
     assert (out / "index.html").is_file()

@@ -34,6 +34,7 @@ def view(opened: Opened, monkeypatch: pytest.MonkeyPatch):
 
     def run(*arguments: object) -> int:
         def open_window(*given: object, **options: object) -> None:
+            assert callable(options.pop("track"))  # reading a CT takes a while
             opened.append((given, options))
 
         return cli.run(["view", *map(str, arguments)], open_window=open_window)

@@ -26,7 +26,8 @@ from napari_resunet.settings import TrainSettings
 from napari_resunet.training import loop
 from napari_resunet.training.cases import Case, split_cases
 from napari_resunet.training.dataset import LabelledCase, Slices, load_case, load_slices
-from napari_resunet.training.loop import Learner, Progress, new_card, train, validate
+from napari_resunet.training.learner import Learner, Progress
+from napari_resunet.training.loop import new_card, train, validate
 
 T = TypeVar("T")
 CPU = Device("cpu", "float32", "this CPU")
@@ -208,7 +209,8 @@ def test_what_could_not_be_written_leaves_the_last_model_and_state(
         written.write_bytes(b"half of")
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr(loop, "save_state" if name.endswith(".pt") else "save_model", half)
+    write = "learner.save_state" if name.endswith(".pt") else "loop.save_model"
+    monkeypatch.setattr(f"napari_resunet.training.{write}", half)
     monkeypatch.setattr(loop, "validate", lambda *_arguments: (2.0, 0.0))  # better than the last
     with pytest.raises(OutputError, match=rf"{name} could not be written: the disk is full"):
         run(people, path)

@@ -16,7 +16,7 @@ LEARNING = """
 from napari_resunet.model.card import read_card
 from napari_resunet.model.device import choose_device
 from napari_resunet.settings import TrainSettings
-from napari_resunet.training.loop import Learner
+from napari_resunet.training.learner import Learner
 Learner(read_card("lung-ct"), TrainSettings(), choose_device("cpu"), 6)
 import triton  # whoever wants it later still gets it
 """

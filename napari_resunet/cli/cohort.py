@@ -1,4 +1,4 @@
-"""The commands for many cases; a part of `napari_resunet.cli`, and like it allowed to print."""
+"""The commands for many cases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_resunet.cli_options import DeviceName, DeviceOption, option, settings_of
+from napari_resunet.cli.options import DeviceName, DeviceOption, option, settings_of
 from napari_resunet.settings import MaskSettings, PredictSettings
 
 if TYPE_CHECKING:

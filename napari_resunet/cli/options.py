@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -10,6 +11,7 @@ import typer
 from napari_resunet.settings import PredictSettings, explain
 
 S = TypeVar("S")
+N = TypeVar("N", int, float)
 
 
 def option(settings: type[Any], name: str, *flags: str) -> Any:
@@ -26,6 +28,17 @@ def settings_of(record: type[S], **choices: Any) -> S:
         return record(**choices)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def two_numbers(
+    text: str, flag: str, such_as: str, kind: Callable[[str], N], between: str = ","
+) -> tuple[N, N]:
+    """Return the two numbers that an option holds; anything else is a wrong argument."""
+    try:
+        first, second = (kind(part) for part in text.split(between))
+    except ValueError:
+        raise typer.BadParameter(f"{flag} needs two numbers such as {such_as}; got {text}") from None
+    return first, second
 
 
 class DeviceName(StrEnum):

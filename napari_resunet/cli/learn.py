@@ -1,4 +1,4 @@
-"""The command for a model that learns from its corrections; a part of `napari_resunet.cli`, allowed to print."""
+"""The command for a model that learns from its corrections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_resunet.cli_options import DeviceName, DeviceOption, option, settings_of
+from napari_resunet.cli.options import DeviceName, DeviceOption, option, settings_of
 from napari_resunet.settings import LearnSettings
 
 if TYPE_CHECKING:

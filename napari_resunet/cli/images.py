@@ -1,4 +1,4 @@
-"""The commands for images that are no CT; a part of `napari_resunet.cli`, allowed to print."""
+"""The commands for images that are no CT."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from napari_resunet.cli_options import DeviceName, DeviceOption, PresetName, option, settings_of
-from napari_resunet.cli_progress import show_progress
+from napari_resunet.cli.options import DeviceName, DeviceOption, PresetName, option, settings_of, two_numbers
+from napari_resunet.cli.progress import show_progress
 from napari_resunet.settings import ImageTask, MaskSettings, TrainSettings
+
+_EXAMPLE = "1,99"
 
 commands = typer.Typer()
 
@@ -88,8 +90,8 @@ def train_images(
     task = settings_of(
         ImageTask,
         classes=tuple(name.strip() for name in classes.split(",")),
-        window=None if window is None else _two_numbers(window, "--window"),
-        percentiles=_two_numbers(percentiles, "--percentiles"),
+        window=None if window is None else two_numbers(window, "--window", _EXAMPLE, float),
+        percentiles=two_numbers(percentiles, "--percentiles", _EXAMPLE, float),
         tile=tile,
     )
     curve = image_jobs.train_image_model(
@@ -143,11 +145,3 @@ def segment_image(
         for number, name in enumerate(read_card(model).classes, 1)
     ]
     print(f"{output}: {', '.join(shares)}")
-
-
-def _two_numbers(text: str, flag: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{flag} needs two numbers such as 1,99; got {text}") from None
-    return low, high
