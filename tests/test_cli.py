@@ -71,8 +71,9 @@ def test_segment_writes_the_mask_its_sidecar_and_one_line(
 
 def test_segment_gives_the_bytes_that_the_api_gives(command, chest, dicom: Path, tmp_path: Path) -> None:
     options = ["--device", "cpu", "--threshold", "0.4", "--no-clean", "--split", "--grid", "256"]
+    options += ["--slices", "8:14"]
     assert command("segment", dicom, "-o", tmp_path / "cli.nii.gz", *options) == 0
-    prob = nru.predict(nru.read_volume(dicom), device="cpu", grid=256)
+    prob = nru.predict(nru.read_volume(dicom), device="cpu", grid=256, slices=(8, 14))
     nru.write_mask(nru.to_mask(prob, threshold=0.4, clean=False, split=True), tmp_path / "api.nii.gz")
     assert (tmp_path / "cli.nii.gz").read_bytes() == (tmp_path / "api.nii.gz").read_bytes()
 

@@ -110,12 +110,12 @@ import numpy as np
 import torch
 from napari_resunet.geometry import Geometry
 from napari_resunet.inference.predict import predict
-from napari_resunet.phantom import make_phantom
 from napari_resunet.volume import Volume
 torch.set_num_threads(1)
-predict(make_phantom(shape=(8, 512, 512), spacing_mm=(40.0, 0.7, 0.7)).volume, device="cpu", grid=32)
 path, shape = sys.argv[1], tuple(map(int, sys.argv[3:]))
 ct = np.memmap(path, np.int16, "r", shape=shape)
+first = Volume(ct[:8].copy(), Geometry.from_spacing((8, *shape[1:]), (1.0, 0.7, 0.7)))
+predict(first, device="cpu", grid=32)
 out = np.memmap(path + ".lung", np.uint8, "w+", shape=shape)
 pages = int(open("/proc/self/statm").read().split()[5])  # data and stacks, without files
 most = pages * resource.getpagesize() + int(sys.argv[2]) * 2**20
@@ -127,7 +127,7 @@ print(predict(volume, device="cpu", grid=32, out=out).done.sum())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="has no such limit")
 def test_a_ct_of_three_times_the_memory_is_run_from_a_file_into_a_file(tmp_path: Path) -> None:
-    one = make_phantom(shape=(60, 512, 512), spacing_mm=(5.0, 0.7, 0.7)).volume.array
+    one = make_phantom(shape=(10, 512, 512), spacing_mm=(30.0, 0.7, 0.7)).volume.array
     there = np.memmap(tmp_path / "ct.i16", np.int16, "w+", shape=SHAPE)
     for z in range(0, SHAPE[0], len(one)):
         there[z : z + len(one)] = one
