@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib import resources
@@ -201,13 +201,15 @@ def _progress() -> Iterator[Report]:
     )
     with bar:
         task = bar.add_task("looking for CTs", total=None)
-        is_first = True
+        dashboard = ""
 
         def report(now: Standing) -> None:
-            nonlocal is_first
-            if is_first and now.dashboard:
-                console.print(f"dashboard: {now.dashboard}", soft_wrap=True)
-            is_first = False
+            nonlocal dashboard
+            if now.passed_over:
+                console.print(_note_on(now.passed_over), soft_wrap=True, markup=False)
+            if now.dashboard != dashboard:
+                dashboard = now.dashboard
+                console.print(f"dashboard: {dashboard}", soft_wrap=True)
             if now.newest is not None and (now.newest.reason or now.newest.status == "done"):
                 console.print(_line(now.newest), soft_wrap=True, markup=False)
             at_work = f"{now.workers} worker{'' if now.workers == 1 else 's'}"
@@ -216,6 +218,14 @@ def _progress() -> Iterator[Report]:
             bar.update(task, description=at_work, total=everything, completed=everything - open_cases)
 
         yield report
+
+
+def _note_on(passed_over: Sequence[Path]) -> str:
+    files = f"{len(passed_over)} files were" if len(passed_over) > 1 else "a file was"
+    return (
+        f"note: {files} passed over as masks or probability maps, such as {passed_over[0]}; "
+        "a CSV with the column ct takes what it names"
+    )
 
 
 def _line(entry: CaseEntry) -> str:

@@ -64,12 +64,15 @@ class Standing:
         How many there are.
     dashboard : str
         The address of dask's page; "" if it has none.
+    passed_over : tuple of Path
+        Files that were taken for masks or probability maps; told once, before anything is run.
     """
 
     counts: dict[Status, int]
-    newest: CaseEntry | None
-    workers: int
-    dashboard: str
+    newest: CaseEntry | None = None
+    workers: int = 0
+    dashboard: str = ""
+    passed_over: tuple[Path, ...] = ()
 
 
 Report = Callable[[Standing], None]
@@ -193,7 +196,8 @@ class _Job:
         """Find and probe what there is, write each case as it stands, and return them."""
         refuse_unusable(self._recipe, answers)  # before all CTs are looked at
         known = {entry.id: _without_lists(self._settled(entry)) for entry in read_entries(self._out)}
-        new, kept = already_probed(find_cts(source, self._out), known.values())
+        passed_over: list[Path] = []
+        new, kept = already_probed(find_cts(source, self._out, passed_over.append), known.values())
         wanted = with_answers([*kept, *self._probed(new)], answers)
         planned = against_disk(wanted, known, self._recipe, self._out, retry=retry)
         for entry in planned:
@@ -201,6 +205,7 @@ class _Job:
                 write_entry(self._out, entry)
         for entry in planned:
             self._note(entry)
+        self._report(Standing(self._counts.copy(), passed_over=tuple(passed_over)))
         return planned
 
     def _settled(self, entry: CaseEntry) -> CaseEntry:

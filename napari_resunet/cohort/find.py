@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -65,7 +65,7 @@ class Found:
     is_one: bool = False
 
 
-def find_cts(source: str, out: Path) -> list[Found]:
+def find_cts(source: str, out: Path, pass_over: Callable[[Path], object] = lambda _path: None) -> list[Found]:
     """Return what may be a CT, in the order of the paths; of a table in its own order.
 
     Parameters
@@ -75,6 +75,8 @@ def find_cts(source: str, out: Path) -> list[Found]:
         with the column ``ct``, whose paths are relative to it.
     out : Path
         The folder of the results, where no CT is looked for.
+    pass_over : callable
+        Told of each file that is no CT by its name or its sidecar, but a mask or a probability map.
 
     Raises
     ------
@@ -83,13 +85,13 @@ def find_cts(source: str, out: Path) -> list[Found]:
     """
     path = Path(source)
     if path.is_dir():
-        found = list(_in_tree(path.absolute(), out.absolute()))
+        found = list(_in_tree(path.absolute(), out.absolute(), pass_over))
     elif path.suffix.lower() == ".csv":
         found = _in_table(path.absolute())
     elif path.is_file():
         found = [Found(path.absolute(), PurePath(path.name), is_one=True)]
     else:
-        found = _behind_pattern(source, out)
+        found = _behind_pattern(source, out, pass_over)
     if not found:
         raise InputError(
             f"{source} holds no CT; give a folder, a pattern in quotes or a CSV with the column ct (files that are "
@@ -98,15 +100,17 @@ def find_cts(source: str, out: Path) -> list[Found]:
     return found
 
 
-def _in_tree(root: Path, out: Path) -> Iterator[Found]:
+def _in_tree(root: Path, out: Path, pass_over: Callable[[Path], object]) -> Iterator[Found]:
     for folder, below, names in os.walk(root):  # follows no links to folders: no going round in circles
         here = Path(folder)
         below[:] = sorted(name for name in below if _may_hold_cts(here / name, out))
         files = [here / name for name in sorted(names) if not name.startswith(".")]
         if _has_dicom(files):
             yield Found(here, here.relative_to(root))
-        for file in files:
-            if _is_volume(file):
+        for file in filter(_is_volume, files):
+            if _is_result(file):
+                pass_over(file)
+            else:
                 yield Found(file, file.relative_to(root))
 
 
@@ -129,8 +133,8 @@ def _kind(file: Path) -> str | None:
 def _is_volume(file: Path) -> bool:
     name = file.name.lower()
     if name.endswith(".hdr"):
-        return file.with_suffix(".img").exists() and not _is_result(file)
-    return name.endswith(_VOLUMES) and not _is_result(file)
+        return file.with_suffix(".img").exists()
+    return name.endswith(_VOLUMES)
 
 
 def _is_result(file: Path) -> bool:
@@ -149,12 +153,15 @@ def _is_result(file: Path) -> bool:
         return False
 
 
-def _behind_pattern(pattern: str, out: Path) -> list[Found]:
+def _behind_pattern(pattern: str, out: Path, pass_over: Callable[[Path], object]) -> list[Found]:
     fixed = pattern[: min((pattern.find(c) for c in "*?[" if c in pattern), default=len(pattern))]
     root = Path(fixed if fixed.endswith(("/", os.sep)) else os.path.dirname(fixed)).absolute()  # noqa: PTH120
     paths = (Path(name).absolute() for name in sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
-    inside = (path for path in paths if not path.is_relative_to(out.absolute()))
-    return [Found(path, path.relative_to(root)) for path in inside if path.is_dir() or not _is_result(path)]
+    inside = [path for path in paths if not path.is_relative_to(out.absolute())]
+    results = {path for path in inside if not path.is_dir() and _is_result(path)}
+    for path in sorted(results):
+        pass_over(path)
+    return [Found(path, path.relative_to(root)) for path in inside if path not in results]
 
 
 def _in_table(table: Path) -> list[Found]:

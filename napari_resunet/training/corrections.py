@@ -192,7 +192,11 @@ def _parse_where(line: str, where: str) -> dict[str, Any]:
         if corner := _CORNER.fullmatch(part):
             told["corners"] += ((float(corner[1]), float(corner[2])),)
         elif box := _BOX.fullmatch(part):
-            told["box"] = tuple(int(number) for number in box.groups())
+            told["box"] = y0, y1, x0, x1 = tuple(int(number) for number in box.groups())
+            if y0 >= y1 or x0 >= x1:
+                raise InputError(
+                    f"{line}: a box is y0:y1,x0:x1 with each first below its second, not {part!r}"
+                )
         elif limit := _LIMIT.fullmatch(part):
             told["above_hu" if limit[1] == ">" else "below_hu"] = float(limit[2])
         elif re.fullmatch(_NUMBER, part):

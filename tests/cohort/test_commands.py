@@ -57,6 +57,18 @@ def test_a_folder_without_cts_and_wrong_options_have_the_exit_codes_of_all_comma
     assert "the timeout must be more than 0 s" in capsys.readouterr().err
 
 
+def test_what_is_passed_over_as_a_mask_is_told_before_anything_runs(
+    tmp_path: Path, put_nifti: PutNifti, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ct", "ct_lungs", "ct_seg"):
+        put_nifti(tmp_path / f"in/{name}.nii.gz")
+    assert command("cohort", tmp_path / "in", tmp_path / "out", *OPTIONS, "--prepare") == 1
+    told = (
+        f"note: 2 files were passed over as masks or probability maps, such as {tmp_path}/in/ct_lungs.nii.gz"
+    )
+    assert told in capsys.readouterr().err
+
+
 def test_one_case_runs_alone_as_batch_systems_call_it(
     tmp_path: Path, put_nifti: PutNifti, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,9 @@ def test_masks_results_and_what_is_hidden_are_no_cts(
     put_nifti(tmp_path / "results/cases/x/ct.nii.gz")
     put_nifti(tmp_path / "older/cases/x/ct.nii.gz")
     (tmp_path / "older/cohort.json").write_text("{}")
-    assert names(find_cts(str(tmp_path), tmp_path / "results")) == {"ct.nii.gz"}
+    heard: list[Path] = []
+    assert names(find_cts(str(tmp_path), tmp_path / "results", heard.append)) == {"ct.nii.gz"}
+    assert [path.name for path in heard] == ["anything.nii.gz", "ct_lungs.nii.gz"]
 
 
 def test_a_ct_of_a_lung_kernel_is_not_taken_for_a_mask(tmp_path: Path, put_nifti: PutNifti) -> None:
@@ -56,7 +58,9 @@ def test_a_pattern_names_cases_as_its_folder_would(tmp_path: Path, put_nifti: Pu
     put_nifti(tmp_path / "p1/ct.nii.gz")
     put_nifti(tmp_path / "p2/ct.nii.gz")
     put_nifti(tmp_path / "p2/ct_lungs.nii.gz")
-    by_pattern = find_cts(f"{tmp_path}/*/*.nii.gz", tmp_path / "out")
+    heard: list[Path] = []
+    by_pattern = find_cts(f"{tmp_path}/*/*.nii.gz", tmp_path / "out", heard.append)
+    assert heard == [tmp_path / "p2/ct_lungs.nii.gz"]
     assert by_pattern == find_cts(str(tmp_path), tmp_path / "out")
 
 

@@ -105,6 +105,8 @@ def test_cases_that_are_not_there_are_named(tmp_path: Path) -> None:
         ("anna,0,close,,x", r"close cannot be done at ''"),
         ("anna,0,leave out,4,x", r"leave out cannot be done at '4'"),
         ("anna,0,add,1 2; 3 4; here,x", r"line 2: 'here' is no corner, box, limit or radius"),
+        ('anna,0,close,"4; 40:40,0:16",x', r"line 2: a box is y0:y1,x0:x1 .*, not '40:40,0:16'"),
+        ('anna,0,close,"4; 0:40,16:0",x', r"line 2: a box is y0:y1,x0:x1 .*, not '0:40,16:0'"),
     ],
 )
 def test_a_line_that_cannot_be_done_is_refused(tmp_path: Path, line: str, message: str) -> None:
