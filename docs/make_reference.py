@@ -63,7 +63,9 @@ def page() -> str:
 
 
 def _commands() -> Iterator[str]:
-    for name, command in get_command(app).commands.items():
+    group: Any = get_command(app)
+    for name in group.list_commands(None):  # in the order of the help
+        command = group.commands[name]
         arguments = [each for each in command.params if each.param_type_name == "argument"]
         options = [each for each in command.params if each.param_type_name == "option"]
         needed = [f"{each.opts[0]} {each.name.upper()}" for each in options if each.required]

@@ -106,6 +106,12 @@ class Geometry:
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "index_to_lps", matrix)
 
+    def __str__(self) -> str:
+        voxels, spacing = (
+            " x ".join(f"{each:g}" for each in row) for row in (self.shape, np.round(self.spacing_mm, 3))
+        )
+        return f"{voxels} voxels of {spacing} mm ({self.axis_codes})"
+
     @classmethod
     def from_spacing(
         cls, shape: Sequence[int], spacing_mm: Sequence[float], orientation: str | None = None

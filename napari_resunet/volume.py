@@ -47,11 +47,28 @@ def threshold_level(threshold: float) -> int:
     return math.ceil(round(threshold * 255, 6))
 
 
+_COMES_FROM = {"Volume": "read_volume(path)", "ProbabilityMap": "predict(volume)", "Mask": "to_mask(prob)"}
+
+
+def refuse_other_kind(value: object, kind: type, *, needed_by: str) -> None:
+    """Raise TypeError, with what gives such a value, if it is not of that kind.
+
+    A probability map read as a mask would be lung wherever its probability is not nought.
+    """
+    if not isinstance(value, kind):
+        told = f"{needed_by} needs a {kind.__name__}, such as {_COMES_FROM[kind.__name__]} gives"
+        raise TypeError(f"{told}; got {type(value).__name__}")
+
+
 def _check_array(array: npt.NDArray[Any], geometry: Geometry, dtypes: tuple[str, ...], what: str) -> None:
     if array.shape != geometry.shape:
         raise GeometryError(f"{what} has shape {array.shape}, its geometry {geometry.shape}")
     if array.dtype.name not in dtypes:
         raise InputError(f"{what} must hold {' or '.join(dtypes)}, got {array.dtype}")
+
+
+def _named(source: Source | None) -> str:
+    return "" if source is None else f", {source.path.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +100,9 @@ class Volume:
 
     def __post_init__(self) -> None:
         _check_array(self.array, self.geometry, ("int16", "float32"), "a volume")
+
+    def __repr__(self) -> str:
+        return f"<Volume of {self.geometry}, {self.array.dtype}{_named(self.source)}>"
 
     @property
     def axial(self) -> npt.NDArray[Any]:
@@ -165,6 +185,11 @@ class ProbabilityMap:
     def __post_init__(self) -> None:
         _check_array(self.array, self.geometry, ("uint8",), "a probability map")
 
+    def __repr__(self) -> str:
+        ran = f"{np.count_nonzero(self.done)} of {len(self.done)} slices run"
+        by = "" if self.run is None else f" by {self.run.model} on {self.run.device}"
+        return f"<ProbabilityMap of {self.geometry}, {ran}{by}{_named(self.source)}>"
+
     @property
     def axial(self) -> npt.NDArray[np.uint8]:
         """A view of the array as axial slices, lowest first."""
@@ -194,6 +219,9 @@ class Mask:
 
     def __post_init__(self) -> None:
         _check_array(self.array, self.geometry, ("uint8",), "a mask")
+
+    def __repr__(self) -> str:
+        return f"<Mask of {self.geometry}, {self.volume_ml:,.1f} ml{_named(self.source)}>"
 
     @property
     def axial(self) -> npt.NDArray[np.uint8]:

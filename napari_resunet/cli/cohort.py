@@ -221,11 +221,9 @@ def _progress() -> Iterator[Report]:
 
 
 def _note_on(passed_over: Sequence[Path]) -> str:
-    files = f"{len(passed_over)} files were" if len(passed_over) > 1 else "a file was"
-    return (
-        f"note: {files} passed over as masks or probability maps, such as {passed_over[0]}; "
-        "a CSV with the column ct takes what it names"
-    )
+    first, others = passed_over[0], len(passed_over) - 1
+    files = f"{first} and {others} more were" if others else f"{first} was"
+    return f"note: {files} passed over, as masks or probability maps; a CSV with the column ct takes what it names"
 
 
 def _line(entry: CaseEntry) -> str:

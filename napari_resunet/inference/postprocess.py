@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_resunet.imaging.components import clean as cleaned
 from napari_resunet.imaging.sides import split_right_left, swapped_sides
 from napari_resunet.settings import MaskSettings
-from napari_resunet.volume import Mask, ProbabilityMap, Run, threshold_level
+from napari_resunet.volume import Mask, ProbabilityMap, Run, refuse_other_kind, threshold_level
 
 
 def lung_voxels(
@@ -54,10 +54,7 @@ def to_mask(
     TypeError, ValueError
         If it is given anything but a probability map, or a threshold out of its limits.
     """
-    if not isinstance(prob, ProbabilityMap):
-        raise TypeError(
-            f"to_mask needs a ProbabilityMap, such as predict(volume) gives; got {type(prob).__name__}"
-        )
+    refuse_other_kind(prob, ProbabilityMap, needed_by="to_mask")
     settings = MaskSettings(threshold=threshold, clean=clean, split=split, swap_sides=swap_sides)
     lungs = lung_voxels(prob.axial, threshold=settings.threshold, clean=settings.clean)
     return finish_mask(lungs.view(np.uint8), prob, settings)

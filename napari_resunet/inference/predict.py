@@ -25,7 +25,7 @@ from napari_resunet.model.device import Device, choose_device
 from napari_resunet.model.slices import Crop, slice_probabilities
 from napari_resunet.settings import PredictSettings
 from napari_resunet.track import Track, silent
-from napari_resunet.volume import ProbabilityMap, Run, Volume
+from napari_resunet.volume import ProbabilityMap, Run, Volume, refuse_other_kind
 
 _log = logging.getLogger(__name__)
 # what torch says besides its OutOfMemoryError: for a CPU and its oneDNN, an Apple GPU, the libraries of a CUDA GPU
@@ -94,10 +94,7 @@ class Prediction:
         slices: Block | None = None,
         start: int | None = None,
     ) -> None:
-        if not isinstance(volume, Volume):
-            raise TypeError(
-                f"predict needs a Volume, such as read_volume(path) gives; got {type(volume).__name__}"
-            )
+        refuse_other_kind(volume, Volume, needed_by="predict")
         if not volume.hu_confirmed:
             refuse_implausible_hu(volume.array)
         self._hu = AxialSlices(volume)
@@ -295,7 +292,10 @@ def _blocks(count: int, wanted: Block, *, start: int) -> list[Block]:
     """
     first, last = wanted
     if not 0 <= first < last <= count:
-        raise InputError(f"slices {first}:{last} are not in a volume of {count} axial slices (0:{count})")
+        raise InputError(
+            f"slices {first}:{last} are not in a volume of {count} axial slices; give two numbers from 0:{count}, the "
+            "first below the second"
+        )
     begins = range(first - first % BATCH, last, BATCH)
     blocks = [(max(begin, first), min(begin + BATCH, last)) for begin in begins]
     return sorted(blocks, key=lambda block: (max(block[0] - start, start - block[1] + 1, 0), block[0]))

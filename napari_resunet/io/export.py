@@ -21,7 +21,7 @@ from napari_resunet.io.one_writer import only_writer
 from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.io.segments import Segment, segments_of
 from napari_resunet.io.sidecar import describe_geometry, describe_source, read_sidecar, write_sidecar
-from napari_resunet.volume import Mask, ProbabilityMap, Source
+from napari_resunet.volume import Mask, ProbabilityMap, Source, refuse_other_kind
 
 if TYPE_CHECKING:
     from napari_resunet.io.dicom_seg_slices import SourceSlices
@@ -107,8 +107,7 @@ def write_mask(mask: Mask, path: str | Path, *, overwrite: bool = True) -> Recei
         If the ending is unknown, the path is the CT's, or the file cannot be written or reads back different. As a
         DICOM Segmentation also if the CT is not DICOM, or its files are gone or have changed.
     """
-    if not isinstance(mask, Mask):
-        raise TypeError(f"write_mask needs a Mask, such as to_mask(prob) gives; got {type(mask).__name__}")
+    refuse_other_kind(mask, Mask, needed_by="write_mask")
     # slice by slice: counting copies what it counts, eight bytes a voxel
     counts = np.sum([np.bincount(plane.reshape(-1), minlength=256) for plane in mask.array], axis=0)
     by_label = {str(label): int(count) for label, count in enumerate(counts) if count}
@@ -140,6 +139,7 @@ def write_probability(prob: ProbabilityMap, path: str | Path, *, overwrite: bool
     OutputError
         As `write_mask`.
     """
+    refuse_other_kind(prob, ProbabilityMap, needed_by="write_probability")
     run = None if prob.run is None else dataclasses.asdict(prob.run)
     slices = {"predicted": int(np.count_nonzero(prob.done)), "of": len(prob.done)}
     voxels = int(np.count_nonzero(prob.array >= 128))

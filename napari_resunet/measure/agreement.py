@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari_resunet.geometry import Geometry
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.measure.surface import compare_surfaces
-from napari_resunet.volume import Mask
+from napari_resunet.volume import Mask, refuse_other_kind
 
 Bools = npt.NDArray[np.bool_]
 
@@ -72,7 +72,11 @@ def evaluate(mask: Mask, reference: Mask, *, sides: bool | None = None) -> dict[
     ------
     GeometryError
         If they do not lie on the same grid; nothing is resampled silently.
+    TypeError
+        If one is no mask.
     """
+    for each in (mask, reference):
+        refuse_other_kind(each, Mask, needed_by="evaluate")
     refuse_other_grid(mask.geometry, reference.geometry, other="the reference")
     result = {"lungs": _agreement(mask.array > 0, reference.array > 0, mask.geometry)}
     if sides is None:

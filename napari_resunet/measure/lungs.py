@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from napari_resunet.hu import PADDING_HU
 from napari_resunet.measure.same_grid import refuse_other_grid
-from napari_resunet.volume import Mask, Volume
+from napari_resunet.volume import Mask, Volume, refuse_other_kind
 
 EMPHYSEMA_HU = -950
 _SIDES = {"right": 1, "left": 2}
@@ -71,7 +71,11 @@ def lung_figures(volume: Volume, mask: Mask, *, sides: bool | None = None) -> li
     ------
     GeometryError
         If the mask does not lie on the grid of the CT.
+    TypeError
+        If it is given anything but a CT and a mask.
     """
+    refuse_other_kind(volume, Volume, needed_by="lung_figures")
+    refuse_other_kind(mask, Mask, needed_by="lung_figures")
     refuse_other_grid(mask.geometry, volume.geometry, other="the CT")
     inside = mask.array > 0
     labels, hu = mask.array[inside], volume.array[inside]

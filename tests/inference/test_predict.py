@@ -92,7 +92,8 @@ def test_a_slice_shares_its_block_with_the_same_slices_wherever_a_run_begins(ask
 def test_slices_that_are_not_in_the_volume_are_refused(slices: tuple[int, int]) -> None:
     first, last = slices
     with pytest.raises(
-        InputError, match=f"slices {first}:{last} are not in a volume of 19 axial slices .0:19."
+        InputError,
+        match=f"slices {first}:{last} are not in a volume of 19 axial slices; give two numbers from 0:19",
     ):
         prediction(slices=slices)
 
