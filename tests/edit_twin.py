@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from napari_resunet.imaging.components import clean
 
 Bools = npt.NDArray[np.bool_]
 Edits = npt.NDArray[np.int8]
+
+EXAMPLES = int(
+    os.environ.get("NAPARI_RESUNET_EXAMPLES", "50")
+)  # orders of doing things that the machines try
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edit_twin import Twin
+from edit_twin import EXAMPLES, Twin
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -1117,7 +1117,9 @@ class EditsSurviveUnwatched(EditsSurvive):
 
 
 # derandomized: CI meets the same examples each time, and is as steady as any other test
-STEADY = hypothesis_settings(max_examples=150, stateful_step_count=25, deadline=None, derandomize=True)
+STEADY = hypothesis_settings(
+    max_examples=3 * EXAMPLES, stateful_step_count=25, deadline=None, derandomize=True
+)
 TestEditsSurvive = EditsSurvive.TestCase
 TestEditsSurvive.settings = STEADY
 TestEditsSurviveUnwatched = EditsSurviveUnwatched.TestCase

@@ -38,7 +38,7 @@ def names(folder: Path) -> set[str]:
 
 def killed(*what: str) -> subprocess.CompletedProcess[str]:
     script = HERE.parent / "benchmarks" / "kill.py"
-    command = [sys.executable, "-W", "ignore", str(script), "--points", "15", "--only", *what]
+    command = [sys.executable, "-W", "ignore", str(script), "--points", "8", "--only", *what]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 

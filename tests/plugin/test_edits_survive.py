@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from edit_twin import Twin
+from edit_twin import EXAMPLES, Twin
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -424,7 +424,7 @@ class EditsSurviveUnwatched(EditsSurvive):
 
 
 # derandomized: CI meets the same examples each time, and is as steady as any other test
-STEADY = hypothesis_settings(max_examples=100, stateful_step_count=20, deadline=None, derandomize=True)
+STEADY = hypothesis_settings(max_examples=EXAMPLES, stateful_step_count=20, deadline=None, derandomize=True)
 TestEditsSurvive = EditsSurvive.TestCase
 TestEditsSurvive.settings = STEADY
 TestEditsSurviveUnwatched = EditsSurviveUnwatched.TestCase
