@@ -19,8 +19,7 @@ def shows_lung(axial_slice: npt.NDArray[Any]) -> bool:
     rows, columns = axial_slice.shape
     coarse = axial_slice[:: max(1, rows // _COARSE_SIDE), :: max(1, columns // _COARSE_SIDE)]
     solid = scipy.ndimage.binary_fill_holes(coarse > _BODY_HU)
-    body = scipy.ndimage.binary_opening(
-        solid, structure=np.ones((3, 3), dtype=bool), iterations=2
-    )  # without the table
+    # the table is thin, and gone after two steps
+    body = scipy.ndimage.binary_opening(solid, np.ones((3, 3), dtype=bool), iterations=2)
     air = int(np.count_nonzero(body & (coarse < _LUNG_HU)))
     return air > _LUNG_SHARE * int(np.count_nonzero(body))

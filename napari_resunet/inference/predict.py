@@ -155,10 +155,8 @@ class Prediction:
             except NotFiniteError as error:
                 z = start + error.index
                 raise PredictionError(self._why_not_finite(z)) from error
-            except (
-                MemoryError,
-                RuntimeError,
-            ) as error:  # whatever a driver, a kernel or an allocator has to say
+            # whatever a driver, a kernel or an allocator has to say
+            except (MemoryError, RuntimeError) as error:
                 self._take_smaller_batches(error, len(part))
             else:
                 start += len(part)

@@ -27,10 +27,9 @@ def main() -> None:
                 for stored in stored_frames(Path(path), frames):
                     _send(answers, np.ascontiguousarray(stored))
         except Exception as error:  # whatever the damage leads to
-            reason = (str(error).strip() or type(error).__name__).splitlines()[
-                -1
-            ]  # the first is of no decoder
-            answers.write(json.dumps({"error": reason.strip()}).encode() + b"\n")
+            lines = (str(error).strip() or type(error).__name__).splitlines()
+            reason = lines[-1].strip()  # the first line is of no decoder
+            answers.write(json.dumps({"error": reason}).encode() + b"\n")
 
 
 def _send(answers: BinaryIO, stored: np.typing.NDArray[np.generic]) -> None:

@@ -105,9 +105,8 @@ def _describe(segment: Segment, history: Mapping[str, Any], version: str) -> Any
         algorithm_identification=None if made.value == "MANUAL" else _algorithm(history, version),
         display_color=hd.color.CIELabColor.from_rgb(*segment.rgb),
     )
-    if (
-        segment.side is not None
-    ):  # the standard has no code for one lung, but one for lung and one for the side
+    # the standard has no code for one lung, but one for lung and one for the side
+    if segment.side is not None:
         side = hd.sr.CodedConcept.from_code(getattr(codes.cid244, segment.side))
         description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [side]
     return description

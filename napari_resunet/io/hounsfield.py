@@ -76,14 +76,18 @@ def as_labels(
         If there are other values, naming them.
     """
     plain = stored if (slope, intercept) == (1, 0) else _as_float32(stored, slope, intercept)
-    found = [value.item() for value in np.unique(plain)]
-    if set(found) == {0, 255} or found == [255]:
+    if _holds_only((0, 1, 2), plain):
+        return np.ascontiguousarray(plain, dtype=np.uint8)
+    if _holds_only((0, 255), plain):
         return np.asarray(plain != 0, dtype=np.uint8)
-    strange = [value for value in found if value not in (0, 1, 2)]
-    if strange:
-        named = ", ".join(f"{value:g}" for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
-        raise InputError(
-            f"{path} is not a lung mask: it holds {named}; a mask has 0 (outside), "
-            "1 (lung, or right lung) and 2 (left lung)"
-        )
-    return np.ascontiguousarray(plain, dtype=np.uint8)
+    strange = [value.item() for value in np.unique(plain) if value not in (0, 1, 2)]
+    named = ", ".join(f"{value:g}" for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
+    raise InputError(
+        f"{path} is not a lung mask: it holds {named}; a mask has 0 (outside), "
+        "1 (lung, or right lung) and 2 (left lung)"
+    )
+
+
+def _holds_only(values: tuple[int, ...], array: npt.NDArray[Any]) -> bool:
+    """Whether an array holds no other values; slice by slice, and without sorting them."""
+    return all(np.isin(part, values).all() for part in array)

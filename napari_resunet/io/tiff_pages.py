@@ -37,11 +37,8 @@ def count_pages(path: Path) -> int:
                         f"{path} is truncated: it ends after page {len(seen)}, though more should follow; "
                         "copy or export it again"
                     )
-        except (
-            struct.error,
-            OSError,
-            ValueError,
-        ) as error:  # an offset that no file can have is a ValueError
+        # an offset that no file can have is a ValueError
+        except (struct.error, OSError, ValueError) as error:
             raise InputError(f"{path} is truncated or damaged; copy or export it again") from error
     if not seen:
         raise InputError(f"{path} holds no image; export it again")

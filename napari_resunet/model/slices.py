@@ -64,12 +64,10 @@ def to_grid(
         From 0 to 1.
     """
     y0, y1, x0, x1 = crop
-    if (
-        device is not None and device.torch.type == "cuda"
-    ):  # the values as they are: they are the fewest bytes
-        seen = _sent(
-            np.array(slices[:, y0:y1, x0:x1], dtype=slices.dtype.newbyteorder("="), order="C"), device
-        )
+    if device is not None and device.torch.type == "cuda":
+        # the values as they are: they are the fewest bytes
+        stored = np.array(slices[:, y0:y1, x0:x1], dtype=slices.dtype.newbyteorder("="), order="C")
+        seen = _sent(stored, device)
         return shrink(scale_hu(seen.float()[:, None], window_hu), grid)
     # an Apple GPU cannot smooth in every torch: there the CPU resizes
     on_cpu = np.ascontiguousarray(slices[:, y0:y1, x0:x1], dtype=np.float32)
