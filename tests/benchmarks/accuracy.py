@@ -4,9 +4,9 @@
         [--corrections CSV] [--out FOLDER]
 
 FOLDER holds cases as `napari_resunet train` finds them. Threshold 0.5; each CT is scored as the network gives it and
-cleaned up; "classical" is `imaging.classical`, which knows no network. The OUT folder gets `accuracy.json` and, for
-the first model, a picture of each slice alone and of the worst slice of each volume, with the contours of reference
-and model.
+cleaned up; "classical" is `classical.py` beside this file, which knows no network. The OUT folder gets `accuracy.json`
+and, for the first model, a picture of each slice alone and of the worst slice of each volume, with the contours of
+reference and model.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
+from classical import classical_lungs
 from rich.console import Console
 from rich.table import Table
 from scoring import dice
 
 import napari_resunet as nru
-from napari_resunet.imaging.classical import classical_lungs
 from napari_resunet.imaging.components import clean, label_pieces
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.files import read_volume
@@ -114,7 +114,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", nargs="+", default=["lung-ct"])
-    parser.add_argument("--classical", action="store_true", help="score imaging.classical as well")
+    parser.add_argument("--classical", action="store_true", help="score classical.py as well")
     parser.add_argument("--grids", nargs="+", type=int, default=[128, 256])
     parser.add_argument("--corrections", type=Path, help="a CSV that mends masks")
     parser.add_argument("--out", type=Path)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from classical import classical_lungs
 
-from napari_resunet.imaging.classical import classical_lungs
 from napari_resunet.phantom import Phantom, make_phantom
 
 
