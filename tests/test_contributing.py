@@ -39,7 +39,7 @@ def test_the_names_in_the_recipes_are_in_the_code() -> None:
         ("io/files.py", "read_volume"),
         ("io/files.py", "read_mask"),
         ("settings.py", "ToolSettings"),
-        ("plugin/correcting.py", "TOOLS"),
+        ("plugin/tools.py", "TOOLS"),
     ):
         assert f"`{name}`" in CONTRIBUTING
         assert re.search(

@@ -31,7 +31,7 @@ from rich.table import Table
 from napari_resunet.errors import ResUNetError
 from napari_resunet.phantom import make_phantom
 from napari_resunet.plugin import launch
-from napari_resunet.plugin.correcting import TOOLS
+from napari_resunet.plugin.tools import TOOLS
 from napari_resunet.volume import Volume
 
 SHAPE, SPACING_MM = (28, 96, 96), (11.0, 3.8, 3.8)

@@ -7,8 +7,9 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_resunet.inference.predict import Batch
-from napari_resunet.plugin.correcting import ADDED, REMOVED, TOOLS
+from napari_resunet.plugin.correcting import ADDED, REMOVED
 from napari_resunet.plugin.session import Session
+from napari_resunet.plugin.tools import TOOLS
 from napari_resunet.settings import ToolSettings
 from napari_resunet.volume import Run
 

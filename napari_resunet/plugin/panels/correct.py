@@ -7,12 +7,12 @@ from dataclasses import fields as fields_of
 
 from magicgui.widgets import ComboBox, Container, PushButton
 
-from napari_resunet.plugin.correcting import TOOLS
 from napari_resunet.plugin.forms import field_widget
 from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
 from napari_resunet.plugin.panels.rows import fields, row
 from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
+from napari_resunet.plugin.tools import TOOLS
 from napari_resunet.settings import ToolSettings
 
 
