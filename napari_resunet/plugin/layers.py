@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -103,6 +104,13 @@ def mask_layer(case: Case, ct: Image) -> Labels:
         **placed_like(ct),
     )
     layer.brush_size = 15
+    return layer
+
+
+def named_apart(layer: Layer, ct: Image, others: Iterable[Layer]) -> Layer:
+    """Return a result layer, which says of which CT it is where the result of another has its name."""
+    if any(other.name == layer.name for other in others):
+        layer.name = f"{layer.name} of {ct.name}"
     return layer
 
 

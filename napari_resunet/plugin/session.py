@@ -33,6 +33,7 @@ from napari_resunet.plugin.layers import (
     RECORD,
     ct_layer_data,
     mask_layer,
+    named_apart,
     probability_layer,
     shows,
     volume_of,
@@ -363,11 +364,13 @@ class Session:
         if self.case is None or self.ct_layer is None:
             return
         if self.probability_layer is None:
-            self._take_result_layer(probability_layer(self.case, self.ct_layer))
-            self.viewer.add_layer(self.probability_layer)
+            self._add_result_layer(probability_layer(self.case, self.ct_layer))
         if self.mask_layer is None:
-            self._take_result_layer(mask_layer(self.case, self.ct_layer))
-            self.viewer.add_layer(self.mask_layer)
+            self._add_result_layer(mask_layer(self.case, self.ct_layer))
+
+    def _add_result_layer(self, layer: Layer) -> None:
+        self._take_result_layer(named_apart(layer, self.ct_layer, self.viewer.layers))
+        self.viewer.add_layer(layer)
 
     def _take_result_layer(self, layer: Layer) -> None:
         if isinstance(layer, Labels):

@@ -206,6 +206,16 @@ def test_a_copy_of_the_mask_layer_is_never_taken_for_the_mask(session, qtbot, ch
     assert session.mask_layer is mask
 
 
+def test_the_results_of_a_second_ct_say_of_which_they_are(session, chest) -> None:
+    for name in ("anna", "ben"):
+        session.show_ct(Volume(chest.volume.array.copy(), chest.volume.geometry), name=name)
+        session.show_layers()
+    assert [layer.name for layer in session.viewer.layers] == [
+        *("anna", "lung probability", "lung mask"),
+        *("ben", "lung probability of ben", "lung mask of ben"),
+    ]
+
+
 def test_a_copy_of_the_ct_layer_does_not_take_over(session, chest) -> None:
     session.show_ct(chest.volume)
     ct = session.ct_layer
