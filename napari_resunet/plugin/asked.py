@@ -44,3 +44,8 @@ class Asked:
 def without_options(error: Exception | str) -> str:
     """Return what an error says, without the options of the command line and of Python that would mend it."""
     return re.sub(r",? \((?=[^)]*--|\w+=\))[^)]*\)", "", str(error))
+
+
+def for_a_notification(error: Exception | str) -> str:
+    """Return the same, beginning with the name of a file and not with its folders: a notification is cut short."""
+    return re.sub(r"^(?:[A-Za-z]:)?[/\\]{1,2}(?:[^/\\\s]+[/\\])+", "", without_options(error))

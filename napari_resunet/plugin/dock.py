@@ -15,7 +15,7 @@ from napari_resunet.editing.journal import journal_root
 from napari_resunet.errors import CtMissingError
 from napari_resunet.io.case_file import is_case_file
 from napari_resunet.model.card import RESEARCH_ONLY
-from napari_resunet.plugin.asked import Asked, without_options
+from napari_resunet.plugin.asked import Asked, for_a_notification
 from napari_resunet.plugin.autosave import Autosave
 from napari_resunet.plugin.dialogs import Dialogs
 from napari_resunet.plugin.drops import Drops
@@ -164,7 +164,7 @@ class LungSegmentation(QScrollArea):
             self.session.on_close.append(self._farewell.let_go)
 
     def _show_error(self, error: Exception) -> None:
-        show_error(without_options(error))
+        show_error(for_a_notification(error))
 
     def _unsaved(self) -> list[str]:
         return [case.reference.name for case in self.session.saving.unsaved_cases()]
@@ -206,7 +206,7 @@ class LungSegmentation(QScrollArea):
     def _ask(self, asked: Asked) -> None:
         error = asked.error
         if isinstance(error, CtMissingError):
-            show_warning(without_options(error))
+            show_warning(for_a_notification(error))
             answer: Any = self._dialogs.ct_folder() if error.is_folder else self._dialogs.ct_file()
         else:
             answer = ask(error, asked.answers, self)
