@@ -173,10 +173,10 @@ class Session:
         for found in self.viewer.layers:
             if shows(found, case):
                 self._take_result_layer(found)
-        self._bring_into_view()
         case.events.mask.connect(self._on_mask)
         case.events.probability.connect(self._on_probability)
         self.events.case.emit()
+        self._bring_into_view()  # of which panels hear that know the case by now
         if case.done.any():
             self.masking.settle()
         if RECORD in layer.metadata:

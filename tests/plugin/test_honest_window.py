@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_resunet.geometry import Geometry
 from napari_resunet.plugin.dialogs import Dialogs
 from napari_resunet.plugin.panels.review import ReviewPanel
 from napari_resunet.settings import PredictSettings, ToolSettings
+from napari_resunet.volume import Volume
 
 CPU = PredictSettings(device="cpu")
 
@@ -34,6 +36,22 @@ def test_a_part_is_called_a_part_everywhere(part, tmp_path, monkeypatch, qtbot) 
     monkeypatch.setattr(part.export, "_ask_output", lambda _: tmp_path / "lungs.nii.gz")
     part.export.export.native.click()
     assert part.export.receipt.value.endswith("23 of 28 slices are not run yet, and empty there")
+
+
+def test_another_ct_elsewhere_with_fewer_slices_and_back_again(part, chest, qtbot) -> None:
+    session, first = part.session, part.session.ct_layer
+    matrix = chest.volume.geometry.index_to_lps.copy()
+    matrix[2, 3] += 2000  # mm: beyond all slices of the first
+    few = Volume(chest.volume.array[:4].copy(), Geometry((4, *chest.volume.array.shape[1:]), matrix))
+    session.show_ct(few)
+    assert (len(session.case.done), session.slice_in_view) == (4, 2)
+    session.run(CPU, (2, 3))
+    qtbot.waitUntil(lambda: session.is_idle, timeout=60_000)
+    session.choose(first)
+    assert (len(session.case.done), session.slice_in_view) == (28, 14)
+    assert part.review.place.value.startswith("Slice 14")
+    session.mask_layer.data_setitem((np.array([14]), np.array([1]), np.array([1])), 1)
+    assert session.case.voxels_edited == 1
 
 
 def test_a_run_that_failed_is_not_told_as_one_that_went_well(part, monkeypatch, qtbot) -> None:
