@@ -177,7 +177,6 @@ def write_nifti(
         Other programs show the stored numbers times this.
     """
     header = header_like(source, geometry) or header_of(geometry)
-    header.set_data_shape(array_zyx.shape[::-1])
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(slope, 0)
     header["magic"] = b"n+1" if header.sizeof_hdr == 348 else b"n+2"

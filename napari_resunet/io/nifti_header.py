@@ -195,6 +195,7 @@ def header_like(source: Source | None, geometry: Geometry) -> Any | None:
     if not place.matches(geometry, within_mm=1e-3):
         return None
     header = type(original)()
+    header.set_data_shape(geometry.shape[::-1])  # before: it also sets the pixdim of axes that there are not
     for name in PLACING_FIELDS:
         header[name] = original[name]
     return header

@@ -16,9 +16,10 @@ from refusals import told
 
 from napari_resunet.errors import FrameChoiceError, GeometryError, InputError, SpacingUnknownError
 from napari_resunet.geometry import Geometry
+from napari_resunet.io.export import write_mask
 from napari_resunet.io.nifti import read_nifti, read_nifti_mask, repeats_place, write_nifti
 from napari_resunet.io.nifti_header import PLACING_FIELDS
-from napari_resunet.volume import Volume
+from napari_resunet.volume import Mask, Volume
 
 XYZ = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6) - 60
 TURN = np.array([[0.98, -0.17, 0.10], [0.17, 0.98, 0.05], [-0.11, -0.03, 0.99]])
@@ -88,6 +89,23 @@ def test_b13_b14_every_axis_order_comes_back_to_the_bit(
         assert before[name].tobytes() == after[name].tobytes(), name
     np.testing.assert_array_equal(nib.load(tmp_path / "mask.nii").dataobj, XYZ > 0)
     outcome("OK", "turned by 10 degrees, left- and right-handed: the header comes back to the bit")
+
+
+def test_a_ct_that_itk_wrote_comes_back_to_the_bit(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(XYZ.T.copy())
+    image.SetSpacing((0.7, 0.8, 2.5))
+    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))  # whose pixdim is 0 where there is no axis
+    volume = read_nifti(tmp_path / "ct.nii.gz")
+    mask = Mask((volume.array > 0).astype(np.uint8), volume.geometry, volume.source)
+    assert str(write_mask(mask, tmp_path / "mask.nii.gz")).endswith("same grid as ct.nii.gz")
+
+
+@pytest.mark.parametrize("fourth", [0.0, 2.0])
+def test_the_pixdim_of_an_axis_that_there_is_not_comes_back_too(fourth: float, tmp_path: Path) -> None:
+    source = save(tmp_path / "ct.nii", pixdim=[1, 0.7, 0.8, 2.5, *[fourth] * 4])
+    volume = read_nifti(source)
+    write_nifti(np.ones(volume.array.shape, np.uint8), volume.geometry, volume.source, tmp_path / "mask.nii")
+    assert repeats_place(tmp_path / "mask.nii", volume.source, volume.geometry)
 
 
 @pytest.mark.parametrize("affine", axis_orders()[::7])
