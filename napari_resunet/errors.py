@@ -4,6 +4,10 @@ Each message is written for its reader: what was wrong, what was found, what to 
 None of these is a `RuntimeError`: a napari generator worker swallows those.
 """
 
+from __future__ import annotations
+
+import re
+
 
 class ResUNetError(Exception):
     """Base of all errors of this package; its text can be shown to a user as it is."""
@@ -111,3 +115,8 @@ class NotFiniteError(PredictionError):
 
 class CancelledError(ResUNetError):
     """The user stopped the work."""
+
+
+def without_options(error: Exception | str) -> str:
+    """Return what an error says, without the options of the command line and of Python that would mend it."""
+    return re.sub(r",? \((?=[^)]*--|\w+=\))[^)]*\)", "", str(error))

@@ -18,7 +18,12 @@ from napari_resunet.settings import InputAnswers
 
 
 def already_probed(found: Iterable[Found], known: Iterable[CaseEntry]) -> tuple[list[Found], list[CaseEntry]]:
-    """Return what has to be probed, and the cases on disk of what has not changed since it was."""
+    """Return what has to be probed, and the cases on disk of what has not changed since it was.
+
+    A folder that may hold a part of a series, whose other parts lie beside it, is probed with them each time.
+    """
+    known = list(known)
+    of_series = {entry.source for entry in known if entry.answers.series}
     of_source: dict[str, list[CaseEntry]] = defaultdict(list)
     for entry in known:
         of_source[entry.source].append(entry)
@@ -32,6 +37,7 @@ def already_probed(found: Iterable[Found], known: Iterable[CaseEntry]) -> tuple[
         ]
         if (
             entries
+            and str(each.path.parent) not in of_series
             and each.path.exists()
             and {entry.input_stamp for entry in entries} == {stamp_of(each.path)}
         ):

@@ -13,7 +13,7 @@ from napari_resunet.cohort.find import Found, stamp_of
 from napari_resunet.cohort.ids import case_id
 from napari_resunet.cohort.manifest import CaseEntry, Status
 from napari_resunet.cohort.questions import columns_that_answer
-from napari_resunet.errors import InputError, NoCtSlicesError
+from napari_resunet.errors import InputError, NoCtSlicesError, without_options
 from napari_resunet.io.dicom_choice import choose_stack
 from napari_resunet.io.dicom_files import scan
 from napari_resunet.io.dicom_kinds import ct_slices
@@ -140,4 +140,4 @@ def _asked_of_stack(entry: CaseEntry, stack: Stack) -> CaseEntry:
 def _with_error(entry: CaseEntry, error: InputError) -> CaseEntry:
     columns = columns_that_answer(error)
     status = Status.ASKED if columns else Status.REFUSED
-    return replace(entry, status=status, reason=str(error), answer_with=columns)
+    return replace(entry, status=status, reason=without_options(error), answer_with=columns)

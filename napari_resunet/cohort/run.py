@@ -32,7 +32,14 @@ from napari_resunet.cohort.manifest import (
 from napari_resunet.cohort.plan import is_corrected, is_up_to_date, model_sha256_of
 from napari_resunet.cohort.questions import ask_of_values, columns_that_answer
 from napari_resunet.cohort.recipe import Recipe
-from napari_resunet.errors import BeingWrittenError, CancelledError, CheckpointError, InputError, ResUNetError
+from napari_resunet.errors import (
+    BeingWrittenError,
+    CancelledError,
+    CheckpointError,
+    InputError,
+    ResUNetError,
+    without_options,
+)
 from napari_resunet.inference.postprocess import to_mask
 from napari_resunet.inference.predict import predict
 from napari_resunet.io.atomic import replacing
@@ -341,7 +348,7 @@ def _title(case_id: str, model: Model, figures: dict[str, Any]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(without_options(error).split())
 
 
 def _now() -> str:

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_resunet.errors import CtMissingError, FrameChoiceError, ResUNetError, SpacingUnknownError
+from napari_resunet.errors import (
+    CtMissingError,
+    FrameChoiceError,
+    ResUNetError,
+    SpacingUnknownError,
+    without_options,
+)
 from napari_resunet.io.dicom_choice import SeriesChoiceError
 from napari_resunet.io.dicom_place import UnevenSlicesError
 from napari_resunet.settings import InputAnswers
@@ -39,11 +45,6 @@ class Asked:
     @property
     def can_be_answered(self) -> bool:
         return isinstance(self.error, self.kinds)
-
-
-def without_options(error: Exception | str) -> str:
-    """Return what an error says, without the options of the command line and of Python that would mend it."""
-    return re.sub(r",? \((?=[^)]*--|\w+=\))[^)]*\)", "", str(error))
 
 
 def for_a_notification(error: Exception | str) -> str:

@@ -69,7 +69,7 @@ def read_case_layers(path: str) -> list[object]:
 
 def _leave_to_widget(path: Path, error: ResUNetError) -> list[object]:
     """Let the widget open what leaves a question; return napari's sign for no layer."""
-    from napari_resunet.plugin.asked import without_options
+    from napari_resunet.errors import without_options
     from napari_resunet.plugin.drops import widget_that_asks
 
     widget = widget_that_asks()

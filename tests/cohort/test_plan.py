@@ -47,6 +47,20 @@ def test_a_series_spread_over_folders_beside_each_other_is_one_case(tmp_path: Pa
     assert case.status == Status.WAITING
 
 
+def test_a_folder_with_a_part_of_a_series_and_a_series_of_its_own_is_probed_as_the_first_time(
+    tmp_path: Path, small: Phantom
+) -> None:
+    write_ct_series(small.volume, tmp_path / "in/p/part 1")
+    write_ct_series(replace(small.volume, array=small.volume.array + np.int16(1)), tmp_path / "in/p/part 2")
+    for file in sorted((tmp_path / "in/p/part 1").iterdir())[6:]:
+        shutil.move(file, tmp_path / "in/p/part 2" / f"second {file.name}")
+    first = probed(tmp_path / "in")
+    assert [Path(case.source).name for case in first] == ["p", "part 2"]
+    new, kept = already_probed(find_cts(str(tmp_path / "in"), tmp_path / "out"), first)
+    assert merge_split_series([case for each in new for case in probe(each)]) == first
+    assert kept == []
+
+
 def test_an_answer_reaches_a_ct_whose_path_goes_through_a_link(tmp_path: Path, put_nifti: PutNifti) -> None:
     put_nifti(tmp_path / "store/ct.nii.gz")
     (tmp_path / "in").symlink_to(tmp_path / "store", target_is_directory=True)
@@ -82,6 +96,7 @@ def test_headers_tell_at_once_what_has_to_be_asked(tmp_path: Path, small: Phanto
     }
     assert all(case.status == Status.ASKED for case in asked.values())
     assert "slices are missing between" in asked["gap"].reason
+    assert not any("--" in case.reason for case in asked.values())  # what answers here is a column
 
 
 def test_a_ct_that_a_table_names_and_is_not_there_is_a_refused_case(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from napari_resunet.plugin.asked import for_a_notification, without_options
+from napari_resunet.errors import without_options
+from napari_resunet.plugin.asked import for_a_notification
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from napari_resunet.plugin.asked import without_options
+from napari_resunet.errors import without_options
 from napari_resunet.preflight import Check
 
 # seen on dark and on light
