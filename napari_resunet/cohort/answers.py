@@ -19,6 +19,11 @@ Row = dict[str, str]
 Said = dict[str, Any]
 
 
+def _delimiter(heading: str) -> str:
+    """Return what parts the columns: a semicolon where the first line has no comma, as many a spreadsheet writes."""
+    return ";" if ";" in heading and "," not in heading else ","
+
+
 def read_rows(table: Path) -> list[tuple[int, Row]]:
     """Return the rows of a CSV as text without blanks around it, each with the number of its line.
 
@@ -30,15 +35,20 @@ def read_rows(table: Path) -> list[tuple[int, Row]]:
     known = {"ct", "case", *COLUMNS}
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, delimiter=_delimiter(file.readline()))
+            file.seek(0)
             columns = [(name or "").strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
             rows = [
                 (reader.line_num, {name: (value or "").strip() for name, value in row.items() if name})
                 for row in reader
             ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"{table} cannot be opened ({error.strerror}); check the path") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read as CSV ({error}); save it as CSV in UTF-8") from error
+    if not columns:
+        raise InputError(f"{table} is empty; its first line names the columns, of {', '.join(sorted(known))}")
     if unknown := [name for name in columns if name not in known]:
         raise InputError(
             f"{table} has an unknown column {unknown[0]!r}; known are {', '.join(['ct', 'case', *COLUMNS])}"

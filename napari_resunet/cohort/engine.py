@@ -30,7 +30,7 @@ from napari_resunet.cohort.probe import Probed, merge_split_series, probe
 from napari_resunet.cohort.recipe import Recipe, write_recipe
 from napari_resunet.cohort.run import STOP, BusyError, after_loss, only_runner, run_case
 from napari_resunet.cohort.summary import write_summary
-from napari_resunet.errors import BeingWrittenError, DeviceError, ResUNetError
+from napari_resunet.errors import BeingWrittenError, DeviceError, InputError, ResUNetError
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.folders import made_folder
 from napari_resunet.io.one_writer import only_writer
@@ -128,6 +128,8 @@ def run_cohort(
         When the user stops it; then no case is left as running.
     """
     out, recipe = out.absolute(), recipe.with_absolute_model()
+    if Path(source).resolve() == out.resolve():
+        raise InputError(f"{source} holds the CTs; give another folder for the results, such as {out}-lungs")
     with _only_coordinator(out), _Job(out, recipe, report, _places(workers, scheduler, recipe)) as job:
         planned = job.plan(source, answers, retry=retry)
         write_recipe(out, recipe)

@@ -51,6 +51,9 @@ def test_a_folder_without_cts_and_wrong_options_have_the_exit_codes_of_all_comma
     assert command("cohort", tmp_path / "in", tmp_path / "out") == 3
     assert "holds no CT; give a folder" in capsys.readouterr().err
     put_nifti(tmp_path / "in/ct.nii.gz")
+    assert command("cohort", tmp_path / "in", tmp_path / "in") == 3
+    assert "holds the CTs; give another folder for the results" in capsys.readouterr().err
+    assert not (tmp_path / "in/cases").exists()
     (tmp_path / "file").touch()
     assert command("cohort", tmp_path / "in", tmp_path / "file" / "out") == 4
     assert command("cohort", tmp_path / "in", tmp_path / "out", "--timeout", "0") == 2

@@ -84,6 +84,7 @@ def test_a_table_says_which_ct_and_what_is_to_be_known_of_it(tmp_path: Path, put
         ("ct,orientation\na.nii,XYZ\n", "line 2: orientation cannot be 'XYZ'"),
         ("ct,case\na.nii,../up\n", "line 2: '../up' cannot be a folder's name"),
         ("ct,case\na.nii,X\nb.nii,x\n", "line 3: case 'x' is in line 2 already"),
+        ("", "list.csv is empty; its first line names the columns"),
     ],
 )
 def test_a_table_that_is_not_understood_is_refused_by_its_line(tmp_path: Path, text: str, told: str) -> None:
@@ -91,6 +92,19 @@ def test_a_table_that_is_not_understood_is_refused_by_its_line(tmp_path: Path, t
     with pytest.raises(InputError) as raised:
         find_cts(str(tmp_path / "list.csv"), tmp_path / "out")
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])  # Excel's of UTF-8
+def test_a_table_with_semicolons_is_read_as_a_spreadsheet_wrote_it(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "list.csv").write_text(mark + "ct;spacing_mm;hu_offset\na.nii;2.5,0.7,0.7;-1024\n", "utf-8")
+    (found,) = find_cts(str(tmp_path / "list.csv"), tmp_path / "out")
+    assert (found.path.name, found.said) == ("a.nii", {"spacing_mm": (2.5, 0.7, 0.7), "hu_offset": -1024.0})
+
+
+def test_a_table_that_is_not_there_is_told_by_its_path(tmp_path: Path) -> None:
+    told = r"list.csv cannot be opened \(No such file or directory\); check the path"
+    with pytest.raises(InputError, match=told):
+        find_cts(str(tmp_path / "list.csv"), tmp_path / "out")
 
 
 def test_a_folder_without_a_ct_is_refused(tmp_path: Path) -> None:
