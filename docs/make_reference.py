@@ -94,7 +94,9 @@ def _default(option: Any) -> str:
 
 def _functions() -> Iterator[str]:
     for name in napari_resunet.__all__:
-        yield from _described(f"nru.{name}", getattr(napari_resunet, name))
+        subject = getattr(napari_resunet, name)
+        if not inspect.isclass(subject):
+            yield from _described(f"nru.{name}", subject)
 
 
 def _classes() -> Iterator[str]:

@@ -52,8 +52,12 @@ if TYPE_CHECKING:
     from napari_resunet.measure.lungs import lung_figures
     from napari_resunet.model.checkpoint import load_model
     from napari_resunet.phantom import make_phantom
+    from napari_resunet.volume import Mask, ProbabilityMap, Volume
 
 __all__ = [
+    "Mask",
+    "ProbabilityMap",
+    "Volume",
     "evaluate",
     "image_labels",
     "list_series",
@@ -70,6 +74,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Mask": "volume",
+    "ProbabilityMap": "volume",
+    "Volume": "volume",
     "evaluate": "measure.agreement",
     "image_labels": "images.predict",
     "list_series": "io.dicom_list",

@@ -105,6 +105,11 @@ class Volume:
         return f"<Volume of {self.geometry}, {self.array.dtype}{_named(self.source)}>"
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along (z, y, x)."""
+        return self.geometry.shape
+
+    @property
     def axial(self) -> npt.NDArray[Any]:
         """A view of the array as axial slices, lowest first, front up, patient's right on the left."""
         return self.geometry.to_axial.apply(self.array)
@@ -191,6 +196,11 @@ class ProbabilityMap:
         return f"<ProbabilityMap of {self.geometry}, {ran}{by}{_named(self.source)}>"
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along (z, y, x)."""
+        return self.geometry.shape
+
+    @property
     def axial(self) -> npt.NDArray[np.uint8]:
         """A view of the array as axial slices, lowest first."""
         return self.geometry.to_axial.apply(self.array)
@@ -222,6 +232,11 @@ class Mask:
 
     def __repr__(self) -> str:
         return f"<Mask of {self.geometry}, {self.volume_ml:,.1f} ml{_named(self.source)}>"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along (z, y, x)."""
+        return self.geometry.shape
 
     @property
     def axial(self) -> npt.NDArray[np.uint8]:

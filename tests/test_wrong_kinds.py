@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import napari_resunet as nru
+from napari_resunet import Mask, ProbabilityMap, Volume
 from napari_resunet.geometry import Geometry
-from napari_resunet.volume import Mask, ProbabilityMap, Source, Volume
+from napari_resunet.volume import Source
 
 SHAPE = (2, 3, 4)
 GEOMETRY = Geometry.from_spacing(SHAPE, (5, 2, 1))
@@ -58,6 +59,7 @@ def test_each_says_in_one_line_what_it_is() -> None:
     assert repr(CT) == f"<Volume of {where}, int16>"
     assert repr(PROBABILITY) == f"<ProbabilityMap of {where}, 2 of 2 slices run>"
     assert repr(MASK) == f"<Mask of {where}, 0.2 ml>"
+    assert CT.shape == PROBABILITY.shape == MASK.shape == SHAPE
 
 
 def test_a_volume_from_a_file_says_which() -> None:
