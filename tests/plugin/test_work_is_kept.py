@@ -23,12 +23,16 @@ REAL = "test/lung-dx/A0002_B40f_ct.nii.gz"
 
 
 @pytest.fixture
-def ct(tmp_path: Path, chest) -> Path:
-    """A real CT where there is one, else a made-up one."""
-    if folder := os.environ.get("NAPARI_RESUNET_DATA"):
-        return Path(folder) / REAL
+def made_up_ct(tmp_path: Path, chest) -> Path:
     write_ct_series(chest.volume, tmp_path / "ct")
     return tmp_path / "ct"
+
+
+@pytest.fixture
+def ct(made_up_ct: Path) -> Path:
+    """A real CT where there is one, else a made-up one."""
+    folder = os.environ.get("NAPARI_RESUNET_DATA")
+    return Path(folder) / REAL if folder else made_up_ct
 
 
 def idle(qtbot, dock) -> None:
@@ -58,10 +62,10 @@ class Hand:
         )
 
 
-def test_a_day_of_work_changes_no_painted_voxel(ct: Path, open_widget, qtbot) -> None:
+def test_a_day_of_work_changes_no_painted_voxel(made_up_ct: Path, open_widget, qtbot) -> None:
     dock = open_widget()
     session = dock.session
-    session.opening.open(ct)
+    session.opening.open(made_up_ct)
     idle(qtbot, dock)
     session.run(PredictSettings(device="cpu"))
     idle(qtbot, dock)
