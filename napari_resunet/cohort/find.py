@@ -91,6 +91,8 @@ def find_cts(source: str, out: Path, pass_over: Callable[[Path], object] = lambd
     elif path.is_file():
         found = [Found(path.absolute(), PurePath(path.name), is_one=True)]
     else:
+        if not any(sign in source for sign in "*?["):
+            raise InputError(f"{source} does not exist; check the path, or put a pattern in quotes")
         found = _behind_pattern(source, out, pass_over)
     if not found:
         raise InputError(

@@ -107,6 +107,11 @@ def test_a_table_that_is_not_there_is_told_by_its_path(tmp_path: Path) -> None:
         find_cts(str(tmp_path / "list.csv"), tmp_path / "out")
 
 
+def test_a_path_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nope does not exist; check the path"):
+        find_cts(str(tmp_path / "nope"), tmp_path / "out")
+
+
 def test_a_folder_without_a_ct_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no CT; give a folder, a pattern"):
         find_cts(str(tmp_path), tmp_path / "out")
