@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_resunet.hu import PADDING_HU
+from napari_resunet.errors import InputError
+from napari_resunet.hu import PADDING_HU, judge_hu
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.volume import Mask, Volume, refuse_other_kind
 
@@ -69,6 +70,8 @@ def lung_figures(volume: Volume, mask: Mask, *, sides: bool | None = None) -> li
 
     Raises
     ------
+    InputError
+        If the values of the CT look like HU + 1024, and the user has not said that they are HU.
     GeometryError
         If the mask does not lie on the grid of the CT.
     TypeError
@@ -76,6 +79,7 @@ def lung_figures(volume: Volume, mask: Mask, *, sides: bool | None = None) -> li
     """
     refuse_other_kind(volume, Volume, needed_by="lung_figures")
     refuse_other_kind(mask, Mask, needed_by="lung_figures")
+    _refuse_shifted_hu(volume)
     refuse_other_grid(mask.geometry, volume.geometry, other="the CT")
     inside = mask.array > 0
     labels, hu = mask.array[inside], volume.array[inside]
@@ -85,6 +89,13 @@ def lung_figures(volume: Volume, mask: Mask, *, sides: bool | None = None) -> li
     known = _SIDES if sides else {}
     figures = [_figures(name, hu[labels == label], voxel_ml) for name, label in known.items()]
     return [*figures, _figures("both", hu, voxel_ml)]
+
+
+def _refuse_shifted_hu(volume: Volume) -> None:
+    """Refuse values of which every figure would be off by as much as they are."""
+    for finding in () if volume.hu_confirmed else judge_hu(volume.array):
+        if finding.hu_offset is not None:
+            raise InputError(f"{finding.text}; in Python volume.with_hu_offset says so")
 
 
 def _figures(name: str, hu: npt.NDArray[np.int16 | np.float32], voxel_ml: float) -> LungFigures:

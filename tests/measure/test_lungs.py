@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from napari_resunet.errors import GeometryError
+from napari_resunet.errors import GeometryError, InputError
 from napari_resunet.geometry import Geometry
 from napari_resunet.measure.lungs import lung_figures
+from napari_resunet.phantom import Phantom
 from napari_resunet.volume import Mask, Volume
 
 VOXEL_ML = 5 * 4 * 2 / 1000
@@ -133,3 +134,10 @@ def test_a_mask_on_another_grid_is_refused() -> None:
 def test_the_figures_are_plain_numbers_that_json_can_hold() -> None:
     for lung in lung_figures(*row([-800, -960], [1, 2])):
         assert {type(value) for value in astuple(lung)} == {str, int, float}
+
+
+def test_values_that_look_like_hu_and_1024_are_not_measured_as_hu(chest: Phantom) -> None:
+    shifted = replace(chest.volume, array=chest.volume.array + np.int16(1024), hu_confirmed=False)
+    with pytest.raises(InputError, match="HU offset of -1024"):
+        lung_figures(shifted, chest.mask)
+    assert lung_figures(shifted.with_hu_offset(-1024), chest.mask) == lung_figures(chest.volume, chest.mask)
