@@ -17,6 +17,7 @@ from typer.main import get_command
 
 import napari_resunet
 from napari_resunet.cli import app
+from napari_resunet.cohort.manifest import CaseEntry
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.dicom_list import SeriesInfo
 from napari_resunet.io.export import Receipt
@@ -48,6 +49,13 @@ For research use only; not a medical device.
 - [Command line](#command-line)
 - [Python](#python): `import napari_resunet as nru`
 - [What the functions give](#what-the-functions-give)
+- [What is known of a case of a cohort](#what-is-known-of-a-case-of-a-cohort): the columns of `manifest.csv`
+"""
+CASE = """\
+## What is known of a case of a cohort
+
+`manifest.csv` has a column for each, but for the lists and what only a program needs; besides, `unusual` says why its
+volumes stand out of the cohort. `cases/ID/case.json` has all.
 """
 EXIT_CODES = """\
 Exit codes: 0 done; 1 not all cases of a cohort are done, or `learn` made no better model; 2 wrong
@@ -59,7 +67,7 @@ What is refused is one line on stderr; `napari-resunet --debug COMMAND` shows th
 def page() -> str:
     """Return the whole page."""
     parts = [HEAD, "## Command line\n", EXIT_CODES, *_commands(), "## Python\n", *_functions()]
-    return "\n".join([*parts, "## What the functions give\n", *_classes()])
+    return "\n".join([*parts, "## What the functions give\n", *_classes(), CASE, _case()])
 
 
 def _commands() -> Iterator[str]:
@@ -102,6 +110,12 @@ def _functions() -> Iterator[str]:
 def _classes() -> Iterator[str]:
     for kind in RETURNED:
         yield from _described(kind.__name__, kind, is_class=True)
+
+
+def _case() -> str:
+    told = parse(inspect.getdoc(CaseEntry) or "", style=DocstringStyle.NUMPYDOC)
+    rows = [(f"`{each.arg_name}`", each.type_name or "", each.description or "") for each in told.params]
+    return _table(("Name", "Type", "What it is"), rows)
 
 
 def _described(name: str, subject: Callable[..., Any], *, is_class: bool = False) -> Iterator[str]:

@@ -43,6 +43,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_resunet.errors import DeviceError, InputError, OutputError, PredictionError, ResUNetError
     from napari_resunet.images.predict import image_labels, predict_image
     from napari_resunet.inference.postprocess import to_mask
     from napari_resunet.inference.predict import predict
@@ -55,8 +56,13 @@ if TYPE_CHECKING:
     from napari_resunet.volume import Mask, ProbabilityMap, Volume
 
 __all__ = [
+    "DeviceError",
+    "InputError",
     "Mask",
+    "OutputError",
+    "PredictionError",
     "ProbabilityMap",
+    "ResUNetError",
     "Volume",
     "evaluate",
     "image_labels",
@@ -74,8 +80,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DeviceError": "errors",
+    "InputError": "errors",
     "Mask": "volume",
+    "OutputError": "errors",
+    "PredictionError": "errors",
     "ProbabilityMap": "volume",
+    "ResUNetError": "errors",
     "Volume": "volume",
     "evaluate": "measure.agreement",
     "image_labels": "images.predict",

@@ -29,6 +29,10 @@ class NoCtSlicesError(InputError):
     """A folder holds DICOM, but no slices of a CT."""
 
 
+class UnevenSlicesError(GeometryError):
+    """Slices are missing or not evenly spaced; the user has to say whether to go on all the same."""
+
+
 class FrameChoiceError(InputError):
     """A file holds several volumes; the user has to say which.
 

@@ -121,7 +121,12 @@ class Geometry:
         `orientation` is where its array axes run towards, as in `axis_codes`; ``"SPL"`` unless given.
         """
         z, y, x = shape
-        steps = [float(s) for s in spacing_mm]
+        try:
+            steps = [float(s) for s in spacing_mm]
+        except TypeError as error:
+            raise TypeError(
+                f"spacing is three lengths in mm such as (2.5, 0.7, 0.7); got {spacing_mm!r}"
+            ) from error
         if len(steps) != 3 or not np.isfinite(steps).all() or min(steps) <= 0:
             raise GeometryError(f"spacing must be three lengths above 0 mm, got {tuple(spacing_mm)}")
         matrix = np.eye(4)

@@ -126,16 +126,20 @@ def _airless(low: float, high: float) -> HuFinding:
     few = "hardly any" if low < _AIRLESS_HU else "none"
     found = f"values run from {low:g} to {high:g} and {few} is as low as air (-1000 HU)"
     if high > 1200:
-        text = f"{found}: they look like HU + 1024; give a HU offset of -1024 (--hu-offset), or 0 if they are right"
+        text = (
+            f"{found}: they look like HU + 1024; give a HU offset of -1024 (--hu-offset or hu_offset=), or 0 if they "
+            "are right"
+        )
         return HuFinding("HU", "ask", text, hu_offset=-1024)
     if low >= 0 and high <= 255:
         text = (
             f"{found}: they are not HU but grey values of a picture; export the CT again in HU, or give a HU "
-            "offset of 0 (--hu-offset) to use them as they are"
+            "offset of 0 (--hu-offset or hu_offset=) to use them as they are"
         )
     else:
         text = (
-            f"{found}: they are not HU; export the CT again in HU, or give the HU offset that makes them so"
+            f"{found}: they are not HU; export the CT again in HU, or give the HU offset that makes them so "
+            "(--hu-offset or hu_offset=)"
         )
     return HuFinding("HU", "ask", text)
 

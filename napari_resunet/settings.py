@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, get_type_hints
 
 
@@ -34,10 +35,17 @@ def explain(settings: type[Any], name: str) -> dict[str, Any]:
     raise ValueError(f"{settings.__name__} has no choice called {name!r}")
 
 
+_NUMBERS = {float: (Real, "a number"), int: (Integral, "a whole number")}
+
+
 def _check(settings: Any) -> None:
+    kinds = get_type_hints(type(settings))
     for known in dataclasses.fields(settings):
         value, meta = getattr(settings, known.name), known.metadata
         label = meta["label"].lower()
+        kind, words = _NUMBERS.get(kinds[known.name], (object, ""))
+        if not isinstance(value, kind):
+            raise TypeError(f"{label} must be {words}; got {value!r}")
         if meta["options"] is not None and value not in meta["options"]:
             raise ValueError(f"{label} must be one of {', '.join(map(str, meta['options']))}; got {value}")
         if meta["low"] is not None and not meta["low"] <= value:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_resunet.cohort.manifest import CaseEntry, Status, read_entries, write_entry, write_table
+from napari_resunet.cohort.manifest import CaseEntry, Status, write_entry
 from napari_resunet.cohort.recipe import Recipe, write_recipe
+from napari_resunet.cohort.summary import write_summary
 from napari_resunet.inference.postprocess import to_mask
 from napari_resunet.io.files import write_mask, write_probability
 from napari_resunet.io.nifti import write_nifti
@@ -27,7 +28,7 @@ def make_cohort(out: Path, chest: Phantom, doubts: dict[str, float], *, probabil
         write_nifti(chest.volume.array + np.int16(at), chest.volume.geometry, None, path)
         _write_case(out, case_id, path, chest, doubt, probability=probability)
     write_recipe(out, Recipe())
-    write_table(out, read_entries(out))
+    write_summary(out)
     return out
 
 

@@ -108,7 +108,7 @@ def test_the_commands_for_one_ct_do_what_they_say(
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = tiny_model(1, ("nucleus", "membrane"))
     save_model(cells.network, cells.card, tmp_path / "cells.safetensors")
-    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
+    shutil.copytree(ROOT / "sample_data" / "phantom_dicom", tmp_path / "demo" / "ct")
     monkeypatch.chdir(tmp_path)
     for number, snippet in enumerate(blocks(page.read_text(encoding="utf-8"), "python")):
         (tmp_path / f"{number}.py").write_text(snippet, encoding="utf-8")

@@ -42,7 +42,7 @@ def test_a_model_is_told_by_its_name_with_all_of_its_card() -> None:
 
 
 def test_a_weights_file_that_is_not_there_is_refused_as_a_model(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no model"):
+    with pytest.raises(CheckpointError, match="does not exist; check the path"):
         tell(str(tmp_path / "mine.safetensors"))
 
 

@@ -114,7 +114,8 @@ def cohort(
         timeout_s=timeout,
         attempts=attempts,
     )
-    with _ended_by_the_system_as_by_the_user(), _progress() as report:
+    told: set[str] = set()
+    with _ended_by_the_system_as_by_the_user(), _progress(told) as report:
         entries = run_cohort(
             source,
             out,
@@ -126,7 +127,7 @@ def cohort(
             prepare_only=prepare,
             report=report,
         )
-    _tell(entries, out)
+    _tell(entries, out, told)
     if any(entry.status != Status.DONE for entry in entries):
         raise typer.Exit(NOT_ALL_DONE)
 
@@ -185,8 +186,11 @@ def _ended_by_the_system_as_by_the_user() -> Iterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Report]:
-    """Show how far a cohort is on stderr: a bar on a terminal, else a line a case."""
+def _progress(told: set[str]) -> Iterator[Report]:
+    """Show how far a cohort is on stderr: a line a case, counted, or above a bar on a terminal.
+
+    The ids of the cases that are told go into `told`.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -210,11 +214,13 @@ def _progress() -> Iterator[Report]:
             if now.dashboard != dashboard:
                 dashboard = now.dashboard
                 console.print(f"dashboard: {dashboard}", soft_wrap=True)
-            if now.newest is not None and (now.newest.reason or now.newest.status == "done"):
-                console.print(_line(now.newest), soft_wrap=True, markup=False)
-            at_work = f"{now.workers} worker{'' if now.workers == 1 else 's'}"
             open_cases = sum(now.counts[status] for status in now.counts if status in ("waiting", "running"))
             everything = sum(now.counts.values())
+            if now.newest is not None and (now.newest.reason or now.newest.status == "done"):
+                told.add(now.newest.id)
+                number = "" if console.is_terminal else f"{everything - open_cases} of {everything}: "
+                console.print(number + _line(now.newest), soft_wrap=True, markup=False)
+            at_work = f"{now.workers} worker{'' if now.workers == 1 else 's'}"
             bar.update(task, description=at_work, total=everything, completed=everything - open_cases)
 
         yield report
@@ -229,17 +235,17 @@ def _note_on(passed_over: Sequence[Path]) -> str:
 def _line(entry: CaseEntry) -> str:
     if entry.status == "done":
         return f"{entry.id}: {entry.ml_total or 0:,.0f} ml, {entry.seconds_all or 0:.1f} s"
-    return f"{entry.id}: {entry.status}" + (f", {entry.reason}" if entry.reason else "")
+    column = f" (--answers CSV, column {' or '.join(entry.answer_with)})" if entry.answer_with else ""
+    return f"{entry.id}: {entry.status}" + (f", {entry.reason}{column}" if entry.reason else "")
 
 
-def _tell(entries: list[CaseEntry], out: Path) -> None:
-    """Print how many cases stand where, and what the others need."""
+def _tell(entries: list[CaseEntry], out: Path, told: set[str]) -> None:
+    """Print how many cases stand where, and what those need that have not been told yet."""
     from napari_resunet.cohort.manifest import count_by_status
 
-    others = [entry for entry in entries if entry.status not in ("done", "waiting")]
+    others = [entry for entry in entries if entry.status not in ("done", "waiting") and entry.id not in told]
     for entry in others[:_TOLD]:
-        column = f" (--answers CSV, column {' or '.join(entry.answer_with)})" if entry.answer_with else ""
-        print(f"{entry.status}: {entry.id}: {entry.reason}{column}", file=sys.stderr)
+        print(_line(entry), file=sys.stderr)
     if len(others) > _TOLD:
         print(f"and {len(others) - _TOLD} more; see {out / 'manifest.csv'}", file=sys.stderr)
     counts = ", ".join(f"{count} {status}" for status, count in count_by_status(entries).items() if count)

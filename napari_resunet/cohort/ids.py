@@ -25,9 +25,16 @@ def case_id(relative: PurePath, series: str = "") -> str:
     """
     words = "-".join([*relative.parts[-2:-1], _ENDINGS.sub("", relative.name)])
     plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
-    plain = re.sub(r"[^a-z0-9]+", "-", plain)[-_LONGEST_WORDS:].strip("-") or "ct"
+    plain = _end_of(re.sub(r"[^a-z0-9]+", "-", plain).strip("-")) or "ct"
     digest = hashlib.sha256(f"{relative.as_posix()}\0{series}".encode(errors="surrogateescape")).digest()
     return f"{plain}-{base64.b32encode(digest).decode().lower()[:_DIGITS]}"
+
+
+def _end_of(words: str) -> str:
+    """Return as many whole words of the end as there is room for, or the end of the last one."""
+    short = words[-_LONGEST_WORDS:]
+    is_cut = len(words) > len(short) and words[-len(short) - 1] != "-"
+    return (short.partition("-")[2] or short) if is_cut else short.strip("-")
 
 
 def is_safe(name: str) -> bool:

@@ -14,7 +14,7 @@ Each file is written whole or not at all. Paths of results are relative to OUT, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cache
@@ -77,15 +77,15 @@ class CaseEntry:
     mask_sha256 : str
         Of the mask's file.
     ml_right, ml_left, ml_total : float, optional
-        Volumes.
+        Volumes in ml.
     hu_right, hu_left, hu_mean : float, optional
         Mean HU of each lung and of both.
     laa950_percent : float, optional
-        Of both lungs, as `measure.lungs` has it.
+        How much of both lungs is below -950 HU, in percent.
     doubt_mean, doubt_worst : float, optional
         Over the slices with any doubt, and of the worst one; as `measure.doubt` ranks by.
     doubt_worst_slice : int, optional
-        Axial slice, counted from the lowest.
+        Axial slice, counted from the lowest, which is 0.
     doubt_slices : tuple of float or None
         Of each axial slice, lowest first; None where the network has not run.
     seconds_read, seconds_predict, seconds_write, seconds_all : float, optional
@@ -191,10 +191,10 @@ def read_entry(out: Path, case_id: str) -> CaseEntry:
     path = case_folder(out, case_id) / CASE_FILE
     try:
         text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{out} holds no case {case_id!r}; {TABLE} in it names those there are") from error
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); {TABLE} beside the cases names those there are"
-        ) from error
+        raise InputError(f"{path} cannot be read ({error.strerror}); mend that, and run again") from error
     try:
         entry = _adapter().validate_json(text)
     except ValidationError as error:
@@ -251,15 +251,15 @@ def read_entries(out: Path) -> Iterator[CaseEntry]:
 _NOT_IN_TABLE = ("answers", "settings", "doubt_slices", "notes", "input_stamp", "format")
 
 
-def write_table(out: Path, entries: Iterable[CaseEntry]) -> None:
-    """Write ``manifest.csv`` anew, a row an entry.
+def write_table(out: Path, entries: Iterable[CaseEntry], unusual: Mapping[str, Sequence[str]]) -> None:
+    """Write ``manifest.csv`` anew, a row an entry, with why its volumes stand out of the cohort, by its id.
 
     Raises
     ------
     OutputError
         If the table cannot be written.
     """
-    rows = [_row(entry) for entry in entries]
+    rows = [_row(entry, unusual.get(entry.id, ())) for entry in entries]
     text = as_csv(rows) if rows else ",".join(_columns()) + "\r\n"
     with replacing(out / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
@@ -267,11 +267,12 @@ def write_table(out: Path, entries: Iterable[CaseEntry]) -> None:
 
 def _columns() -> list[str]:
     kept = [known.name for known in fields(CaseEntry) if known.name not in _NOT_IN_TABLE]
-    return [*kept, "settings", "notes"]
+    return [*kept, "unusual", "settings", "notes"]
 
 
-def _row(entry: CaseEntry) -> dict[str, Any]:
-    row = {name: getattr(entry, name) for name in _columns()}
+def _row(entry: CaseEntry, unusual: Sequence[str]) -> dict[str, Any]:
+    row = {name: getattr(entry, name, "") for name in _columns()}
+    row["unusual"] = " | ".join(unusual)
     row["status"] = entry.status.value
     row["answer_with"] = " ".join(entry.answer_with)
     row["settings"] = json.dumps(entry.settings, sort_keys=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -11,13 +10,11 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from napari_resunet.cohort.manifest import CaseEntry, Status, count_by_status
-from napari_resunet.cohort.unusual import unusual_volumes
 from napari_resunet.io.atomic import replacing
 from napari_resunet.io.sidecar import NOTICE
 
 PAGE = "index.html"
 _NEEDS_A_PERSON = (Status.FAILED, Status.ASKED, Status.REFUSED)  # the worst first
-_LUNGS = {"ml_right": "right lung", "ml_left": "left lung", "ml_total": "lungs"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class _Row:
         return "open" if self.entry.status is Status.DONE else ""
 
 
-def write_page(out: Path, entries: Sequence[CaseEntry]) -> Path:
+def write_page(out: Path, entries: Sequence[CaseEntry], unusual: Mapping[str, tuple[str, ...]]) -> Path:
     """Write ``index.html``, and return its path.
 
     The same cases give the same bytes.
@@ -56,20 +53,22 @@ def write_page(out: Path, entries: Sequence[CaseEntry]) -> Path:
         The folder of a cohort.
     entries : sequence of CaseEntry
         All its cases.
+    unusual : mapping
+        Why volumes stand out of the cohort, by the id of the case.
 
     Raises
     ------
     OutputError
         If the page cannot be written.
     """
-    text = _rendered(out.absolute().name, entries)
+    rows = [_Row(entry, unusual.get(entry.id, ())) for entry in entries]
+    text = _rendered(out.absolute().name, sorted(rows, key=_by_doubt), _facts(entries))
     with replacing(out / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
     return out / PAGE
 
 
-def _rendered(name: str, entries: Sequence[CaseEntry]) -> str:
-    rows = sorted(_rows(entries), key=_by_doubt)
+def _rendered(name: str, rows: Sequence[_Row], facts: Mapping[str, str]) -> str:
     stuck = [row for status in _NEEDS_A_PERSON for row in rows if row.entry.status is status]
     return (
         _environment()
@@ -79,10 +78,12 @@ def _rendered(name: str, entries: Sequence[CaseEntry]) -> str:
             notice=NOTICE,
             rows=rows,
             stuck=stuck,
-            counts={status.value: count for status, count in count_by_status(entries).items()},
+            counts={
+                status.value: count for status, count in count_by_status([row.entry for row in rows]).items()
+            },
             verdicts={word: sum(row.verdict == word for row in rows) for word in ("accepted", "rejected")},
             unusual=sum(bool(row.unusual) for row in rows),
-            facts=_facts(entries),
+            facts=facts,
         )
     )
 
@@ -98,16 +99,6 @@ def _environment() -> Environment:
     )
     found.filters |= {"ml": _ml, "link": quote, "when": _when}
     return found
-
-
-def _rows(entries: Sequence[CaseEntry]) -> list[_Row]:
-    told: defaultdict[str, list[str]] = defaultdict(list)
-    for field, what in _LUNGS.items():
-        volumes = {entry.id: getattr(entry, field) for entry in entries if entry.status is Status.DONE}
-        for case, words in unusual_volumes(volumes, what=what).items():
-            if field != "ml_total" or not told[case]:  # which a lung that stands out explains
-                told[case].append(words)
-    return [_Row(entry, tuple(told[entry.id])) for entry in entries]
 
 
 def _by_doubt(row: _Row) -> tuple[float, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -36,11 +36,14 @@ class Probed:
     ----------
     entry : CaseEntry
         Waiting, asked or refused.
+    relative : PurePath
+        Its file or folder, relative to what was given.
     series : str
         The UID of its DICOM series; "" of others.
     """
 
     entry: CaseEntry
+    relative: PurePath
     series: str = ""
 
 
@@ -52,21 +55,19 @@ def probe(found: Found) -> list[Probed]:
     """
     answers = InputAnswers(**found.said)
     if found.is_one or not found.path.is_dir():
-        return [Probed(_asked(found, answers))]
+        return [Probed(_asked(found, answers), found.relative)]
     try:
         headers, _ = scan(found.path)
         slices, _ = ct_slices(headers, found.path)
     except NoCtSlicesError:
         return []
     except InputError as error:
-        return [Probed(_with_error(_entry(found, answers), error))]
+        return [Probed(_with_error(_entry(found, answers), error), found.relative)]
     stacks = find_stacks(slices)
     if len(stacks) == 1:
-        return [Probed(_asked_of_stack(_entry(found, answers), stacks[0]), stacks[0].uid)]
-    return [
-        Probed(_asked_of_stack(_entry(found, replace(answers, series=stack.key)), stack), stack.uid)
-        for stack in stacks
-    ]
+        return [Probed(_asked_of_stack(_entry(found, answers), stacks[0]), found.relative, stacks[0].uid)]
+    entries = [_asked_of_stack(_entry(found, replace(answers, series=stack.key)), stack) for stack in stacks]
+    return [Probed(entry, found.relative, stack.uid) for entry, stack in zip(entries, stacks, strict=True)]
 
 
 def merge_split_series(probed: Sequence[Probed]) -> list[CaseEntry]:
@@ -75,19 +76,20 @@ def merge_split_series(probed: Sequence[Probed]) -> list[CaseEntry]:
     Some archives put each thousand files of a series into a folder of its own. Such a case is read from the folder
     above. The same series in folders elsewhere is a copy, and stays a case of its own.
     """
-    by_place: dict[tuple[str, Path], list[CaseEntry]] = defaultdict(list)
+    by_place: dict[tuple[str, Path], list[Probed]] = defaultdict(list)
     for case in probed:
         apart = Path(case.entry.source) if not case.series else Path(case.entry.source).parent
-        by_place[case.series, apart].append(case.entry)
+        by_place[case.series, apart].append(case)
     parents = {Path(case.entry.source) for case in probed}
     merged: list[CaseEntry] = []
-    for (series, parent), entries in by_place.items():
-        sources = {entry.source for entry in entries}
+    for (series, parent), cases in by_place.items():
+        sources = {case.entry.source for case in cases}
         if not series or len(sources) < 2 or parent in parents:
-            merged += entries
+            merged += [case.entry for case in cases]
             continue
-        answers = replace(entries[0].answers, series=series)
-        name = case_id(Path(parent.name), series)
+        answers = replace(cases[0].entry.answers, series=series)
+        within = cases[0].relative.parent
+        name = case_id(within if within.name else PurePath(parent.name), series)
         merged.append(CaseEntry(name, str(parent), answers, input_stamp=stamp_of(parent)))
     return sorted(merged, key=lambda entry: (entry.source, entry.answers.series or ""))
 

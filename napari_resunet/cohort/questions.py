@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from napari_resunet.errors import FrameChoiceError, InputError, SpacingUnknownError
-from napari_resunet.io.dicom import SeriesChoiceError, UnevenSlicesError
+from napari_resunet.errors import (
+    FrameChoiceError,
+    InputError,
+    SpacingUnknownError,
+    UnevenSlicesError,
+)
+from napari_resunet.io.dicom_choice import SeriesChoiceError
 from napari_resunet.preflight import preflight
 from napari_resunet.volume import Volume
 

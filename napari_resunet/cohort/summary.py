@@ -6,6 +6,7 @@ from pathlib import Path
 
 from napari_resunet.cohort.manifest import read_entries, write_table
 from napari_resunet.cohort.page import write_page
+from napari_resunet.cohort.unusual import unusual_cases
 
 
 def write_summary(out: Path) -> None:
@@ -19,5 +20,6 @@ def write_summary(out: Path) -> None:
         If one of them cannot be written.
     """
     entries = list(read_entries(out))
-    write_table(out, entries)
-    write_page(out, entries)
+    unusual = unusual_cases(entries)
+    write_table(out, entries, unusual)
+    write_page(out, entries, unusual)

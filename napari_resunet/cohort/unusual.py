@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from statistics import median
+
+from napari_resunet.cohort.manifest import CaseEntry, Status
 
 _LEAST_CASES = 8  # of fewer the middle says too little
 _FAR = 3.5  # robust z from which on a value is called unusual, as Iglewicz and Hoaglin (1993) propose
 _NORMAL = 0.6745  # the median absolute deviation of a normal distribution, in standard deviations
+
+_LUNGS = {"ml_right": "right lung", "ml_left": "left lung", "ml_total": "lungs"}
+
+
+def unusual_cases(entries: Sequence[CaseEntry]) -> dict[str, tuple[str, ...]]:
+    """Return for each case that is done and stands out why its volumes do, by its id."""
+    told: defaultdict[str, list[str]] = defaultdict(list)
+    for field, what in _LUNGS.items():
+        volumes = {entry.id: getattr(entry, field) for entry in entries if entry.status is Status.DONE}
+        for case, words in unusual_volumes(volumes, what=what).items():
+            if field != "ml_total" or case not in told:  # which a lung that stands out explains
+                told[case].append(words)
+    return {case: tuple(words) for case, words in told.items()}
 
 
 def unusual_volumes(ml: Mapping[str, float | None], *, what: str = "lungs") -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import operator
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -100,7 +101,9 @@ class Prediction:
         self._hu = AxialSlices(volume)
         _refuse_small(self._hu.shape[1:])
         count = len(self._hu)
-        self.blocks = _blocks(count, slices or (0, count), start=count // 2 if start is None else start)
+        self.blocks = _blocks(
+            count, (0, count) if slices is None else slices, start=count // 2 if start is None else start
+        )
         self._device = choose_device(device)
         self._model = ready_network(model, self._device)
         self._model.card.require_window_hu()
@@ -288,7 +291,12 @@ def _blocks(count: int, wanted: Block, *, start: int) -> list[Block]:
     Blocks begin at multiples of the batch size wherever a run begins, so that a slice shares its batch with the same
     neighbours and gets the same bits, in a window and on the command line.
     """
-    first, last = wanted
+    try:
+        first, last = map(operator.index, wanted)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"slices are two whole numbers (start, stop) such as (24, 32); got {wanted!r}"
+        ) from error
     if not 0 <= first < last <= count:
         raise InputError(
             f"slices {first}:{last} are not in a volume of {count} axial slices; give two numbers from 0:{count}, the "

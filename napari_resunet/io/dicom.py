@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_resunet.errors import InputError
+from napari_resunet.errors import InputError, UnevenSlicesError
 from napari_resunet.geometry import Geometry
-from napari_resunet.io.dicom_choice import SeriesChoiceError, choose_stack
+from napari_resunet.io.dicom_choice import choose_stack
 from napari_resunet.io.dicom_files import count, count_neighbours, scan
 from napari_resunet.io.dicom_headers import SliceHeader
 from napari_resunet.io.dicom_kinds import ct_slices, oddities
 from napari_resunet.io.dicom_list import SeriesInfo, list_series
 from napari_resunet.io.dicom_pixels import read_pixels, read_slices
 from napari_resunet.io.dicom_place import (
-    UnevenSlicesError,
     heights,
     series_geometry,
     slice_geometry,
@@ -34,9 +33,7 @@ from napari_resunet.track import Track, silent
 from napari_resunet.volume import Source, Volume
 
 __all__ = [
-    "SeriesChoiceError",
     "SeriesInfo",
-    "UnevenSlicesError",
     "list_series",
     "read_dicom",
     "write_ct_series",

@@ -14,7 +14,7 @@ _REMEDY = "pass series= (--series) with one of these UIDs or its unique ending"
 
 
 class SeriesChoiceError(InputError):
-    """There are several series, and the user has to say which one.
+    """A folder holds several DICOM series; the user has to say which.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class SeriesChoiceError(InputError):
         To choose from.
     """
 
-    def __init__(self, message: str, series: tuple[SeriesInfo, ...]) -> None:
+    def __init__(self, message: str, *, series: tuple[SeriesInfo, ...]) -> None:
         super().__init__(message)
         self.series = series
 
@@ -55,14 +55,16 @@ def choose_stack(stacks: Sequence[Stack], series: str | None, where: Path) -> St
     if len(infos) > _LISTED:
         listed += f"; and {len(infos) - _LISTED} more"
     if not wanted:
-        raise SeriesChoiceError(f"{where} has no series {series!r}; it has: {listed}", infos)
+        raise SeriesChoiceError(f"{where} has no series {series!r}; it has: {listed}", series=infos)
     named = "" if series is None else f" ending in {series!r}"
     if len({stack.uid for stack in wanted}) > 1:
-        raise SeriesChoiceError(f"{where} holds {len(wanted)} CT series{named}; {_REMEDY}: {listed}", infos)
+        raise SeriesChoiceError(
+            f"{where} holds {len(wanted)} CT series{named}; {_REMEDY}: {listed}", series=infos
+        )
     raise SeriesChoiceError(
         f"{where}: one series{named} mixes {len(wanted)} stacks of slices; {_REMEDY}, such as "
         f"{f'#{wanted[0].number}'!r}: {listed}",
-        infos,
+        series=infos,
     )
 
 

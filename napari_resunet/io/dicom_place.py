@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_resunet.errors import GeometryError
+from napari_resunet.errors import GeometryError, UnevenSlicesError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.dicom_headers import SliceHeader
 from napari_resunet.io.dicom_steps import Steps
@@ -18,11 +18,6 @@ from napari_resunet.io.regular_file import one_line
 
 _GAPS_TOLD = 5
 _REMEDY = "export the whole series again"
-_ACCEPT = "or accept that not every slice lies in its true place (--accept-gaps, accept_gaps=True)"
-
-
-class UnevenSlicesError(GeometryError):
-    """Slices are missing or not evenly spaced; the user has to say whether to go on all the same."""
 
 
 def sort_slices(headers: Sequence[SliceHeader], where: Path) -> list[SliceHeader]:
@@ -72,7 +67,10 @@ def series_geometry(
     steps = Steps(np.diff(heights(headers)))
     _refuse_shifted(headers, where)
     if not (steps.is_even or accept_gaps):
-        raise UnevenSlicesError(f"{where}: {describe_unevenness(headers)}; {_REMEDY}, {_ACCEPT}")
+        raise UnevenSlicesError(
+            f"{where}: {describe_unevenness(headers)}; {_REMEDY}, or accept that not every slice lies in its true "
+            "place (--accept-gaps, accept_gaps=True)"
+        )
     positions = np.array([_position(header) for header in headers])
     step = (positions[-1] - positions[0]) / (len(headers) - 1)
     if steps.gaps:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from napari_resunet.hu import judge_hu
 from napari_resunet.io.export import Receipt, write_mask, write_probability
 from napari_resunet.io.frames import choose_frame
 from napari_resunet.io.kind import PICTURES, READABLE, can_read, kind_of
+from napari_resunet.settings import InputAnswers
 from napari_resunet.track import Track, silent
 from napari_resunet.volume import Mask, Volume
 
@@ -25,6 +26,7 @@ def read_volume(
     *,
     spacing_mm: tuple[float, float, float] | None = None,
     series: str | None = None,
+    hu_offset: float | None = None,
     accept_gaps: bool = False,
     frame: int | None = None,
     orientation: str | None = None,
@@ -40,6 +42,8 @@ def read_volume(
         Voxel size in mm, for a file that does not state it.
     series : str, optional
         Of a folder with several DICOM series: the SeriesInstanceUID wanted, or its unique ending.
+    hu_offset : float, optional
+        Added to every value so that it is HU, such as -1024; giving one, 0 included, says that the result is HU.
     accept_gaps : bool
         Whether to read a DICOM series whose slices are missing or unevenly spaced.
     frame : int, optional
@@ -71,7 +75,7 @@ def read_volume(
     """
     path = Path(path)
     kind = _known_kind(path)
-    _refuse_no_orientation(orientation)
+    _refuse_impossible(spacing_mm, orientation)
     if kind not in ("NIfTI", "NRRD", "MetaImage"):
         choose_frame(1, frame, path)
     if kind == "DICOM":
@@ -104,7 +108,9 @@ def read_volume(
     _require_spacing(volume, spacing_mm, path)
     # the slices of a series are always put in the order of their positions
     _require_orientation(volume.geometry, orientation, path, axes=(1, 2) if kind == "DICOM" else (0, 1, 2))
-    return dataclasses.replace(volume, notes=(*volume.notes, *_on_values(volume)))
+    answers = InputAnswers(spacing_mm, series, None, accept_gaps, frame, orientation)
+    volume = replace(volume, notes=(*volume.notes, *_on_values(volume)), answers=answers)
+    return volume if hu_offset is None else volume.with_hu_offset(hu_offset)
 
 
 def _on_values(volume: Volume) -> list[str]:
@@ -142,7 +148,7 @@ def read_mask(
         As `read_volume`, and for other labels, which it names.
     """
     path = Path(path)
-    _refuse_no_orientation(orientation)
+    _refuse_impossible(spacing_mm, orientation)
     try:
         mask = _read_mask(path, spacing_mm, orientation)
     except FrameChoiceError as error:
@@ -187,10 +193,13 @@ def _require_spacing(volume: Volume, spacing_mm: tuple[float, float, float] | No
     raise InputError(f"{path} states a spacing of {states} mm, {given} mm was given; leave it out")
 
 
-def _refuse_no_orientation(orientation: str | None) -> None:
-    """Refuse letters that are no orientation, whether or not the file has one of its own."""
-    if orientation is not None:
-        Geometry.from_spacing((1, 1, 1), (1, 1, 1), orientation or " ")
+def _refuse_impossible(spacing_mm: tuple[float, float, float] | None, orientation: str | None) -> None:
+    """Refuse what is no spacing, or letters that are no orientation, whether or not the file has its own."""
+    Geometry.from_spacing(
+        (1, 1, 1),
+        (1, 1, 1) if spacing_mm is None else spacing_mm,
+        "SPL" if orientation is None else orientation or " ",
+    )
 
 
 def _require_orientation(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from napari_resunet.errors import SpacingUnknownError
@@ -20,18 +19,7 @@ def open_ct(path: Path, answers: InputAnswers | None = None, track: Track = sile
     InputError
         If it cannot be read rightly; says what to do.
     """
-    answers = answers or InputAnswers()
-    volume = read_volume(
-        path,
-        spacing_mm=answers.spacing_mm,
-        series=answers.series,
-        accept_gaps=answers.accept_gaps,
-        frame=answers.frame,
-        orientation=answers.orientation,
-        track=track,
-    )
-    volume = replace(volume, answers=replace(answers, hu_offset=None))
-    return volume if answers.hu_offset is None else volume.with_hu_offset(answers.hu_offset)
+    return read_volume(path, **vars(answers or InputAnswers()), track=track)
 
 
 def open_mask(path: Path, answers: InputAnswers | None = None) -> Mask:

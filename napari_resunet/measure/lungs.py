@@ -95,7 +95,7 @@ def _refuse_shifted_hu(volume: Volume) -> None:
     """Refuse values of which every figure would be off by as much as they are."""
     for finding in () if volume.hu_confirmed else judge_hu(volume.array):
         if finding.hu_offset is not None:
-            raise InputError(f"{finding.text}; in Python volume.with_hu_offset says so")
+            raise InputError(finding.text)
 
 
 def _figures(name: str, hu: npt.NDArray[np.int16 | np.float32], voxel_ml: float) -> LungFigures:

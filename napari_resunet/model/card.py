@@ -223,6 +223,8 @@ def find_model(model: str | Path) -> Path:
     if path.is_file():
         return path
     known = ", ".join(builtin_models()) or "none"
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path} does not exist; check the path, or give a built-in name ({known})")
     raise CheckpointError(
         f"there is no model {str(model)!r}: give a .safetensors file or a built-in name ({known})"
     )

@@ -27,10 +27,24 @@ _WRAPPERS = ("module.", "_orig_mod.")  # of torch's DataParallel, and of torch.c
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network with its card, ready to predict."""
+    """A network with its card, ready to predict.
+
+    Parameters
+    ----------
+    network : ResUNet
+        A `torch.nn.Module`: (n, 1, side, side) scaled values in, logits out.
+    card : ModelCard
+        What it expects, where it comes from, what it can do.
+    """
 
     network: ResUNet
     card: ModelCard
+
+    def __repr__(self) -> str:
+        card = self.card
+        return (
+            f"<Model {card.name} {card.version}: {', '.join(card.classes)}; {card.preset}, grid {card.grid}>"
+        )
 
 
 def save_model(network: ResUNet, card: ModelCard, path: Path, *, half: bool = False) -> ModelCard:

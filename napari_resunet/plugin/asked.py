@@ -12,10 +12,10 @@ from napari_resunet.errors import (
     FrameChoiceError,
     ResUNetError,
     SpacingUnknownError,
+    UnevenSlicesError,
     without_options,
 )
 from napari_resunet.io.dicom_choice import SeriesChoiceError
-from napari_resunet.io.dicom_place import UnevenSlicesError
 from napari_resunet.settings import InputAnswers
 
 ANSWERABLE = (SeriesChoiceError, UnevenSlicesError, FrameChoiceError, SpacingUnknownError, CtMissingError)

@@ -26,12 +26,12 @@ from napari_resunet.errors import (
     GeometryError,
     ResUNetError,
     SpacingUnknownError,
+    UnevenSlicesError,
     without_options,
 )
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.dicom_choice import SeriesChoiceError
 from napari_resunet.io.dicom_list import SeriesInfo
-from napari_resunet.io.dicom_place import UnevenSlicesError
 from napari_resunet.io.orientation import is_assumed
 from napari_resunet.plugin.panels.rows import fields
 from napari_resunet.plugin.panels.text import text

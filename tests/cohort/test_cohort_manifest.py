@@ -58,16 +58,17 @@ def test_a_change_keeps_the_rest(tmp_path: Path) -> None:
 def test_the_table_has_one_row_a_case_in_the_order_of_the_ids(tmp_path: Path) -> None:
     write_entry(tmp_path, replace(ENTRY, id="b"))
     write_entry(tmp_path, replace(ENTRY, status=Status.ASKED, answer_with=("frame", "series")))
-    write_table(tmp_path, read_entries(tmp_path))
+    write_table(tmp_path, read_entries(tmp_path), {"b": ("no left lung found", "lungs unusually small")})
     first, second = manifest_rows(tmp_path)
     assert (first["id"], first["status"], first["answer_with"]) == ("a-1", "asked", "frame series")
     assert (second["id"], second["ml_total"], second["hu_mean"]) == ("b", "4321.5", "")
     assert json.loads(second["settings"]) == ENTRY.settings
+    assert (first["unusual"], second["unusual"]) == ("", "no left lung found | lungs unusually small")
 
 
 def test_a_cohort_without_cases_has_a_table_with_a_heading(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
-    write_table(tmp_path, read_entries(tmp_path))
+    write_table(tmp_path, read_entries(tmp_path), {})
     assert manifest_rows(tmp_path) == []
     assert (tmp_path / "manifest.csv").read_text().startswith("id,source,status,")
 
@@ -90,7 +91,7 @@ def test_a_case_of_a_later_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_case_that_is_not_there_is_refused_by_its_path(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cases/zz/case.json cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"holds no case .zz.; manifest.csv in it names those there are"):
         read_entry(tmp_path, "zz")
 
 

@@ -36,12 +36,18 @@ def test_the_exit_code_says_whether_all_cases_are_done(
     assert command("cohort", tmp_path / "in", tmp_path / "out", *OPTIONS) == 0
     told = capsys.readouterr()
     assert told.out.strip().endswith("manifest.csv: 1 done")
+    assert "1 of 1: ct-" in told.err
     assert " ml, " in told.err
     put_nifti(tmp_path / "in/other.nii.gz", hu=1024)
     assert command("cohort", tmp_path / "in", tmp_path / "out", *OPTIONS) == 1
     told = capsys.readouterr()
     assert told.out.strip().endswith("manifest.csv: 1 done, 1 asked")
-    assert "(--answers CSV, column hu_offset)" in told.err
+    assert "2 of 2: other-" in told.err
+    assert told.err.count("(--answers CSV, column hu_offset)") == 1
+    assert (
+        command("cohort", tmp_path / "in", tmp_path / "out", *OPTIONS) == 1
+    )  # nothing to run, and told again
+    assert capsys.readouterr().err.count("(--answers CSV, column hu_offset)") == 1
 
 
 def test_a_folder_without_cts_and_wrong_options_have_the_exit_codes_of_all_commands(

@@ -127,6 +127,18 @@ def test_a_case_is_called_by_the_end_of_its_path_and_differs_by_all_of_it() -> N
 
 
 @pytest.mark.parametrize(
+    ("path", "readable"),
+    [
+        ("LUNG-CT-0012/baseline-without-contrast.nii.gz", "without-contrast"),
+        ("p/twenty-four-letters-here.nii", "twenty-four-letters-here"),
+        ("p/" + "x" * 30 + ".nii", "x" * 24),
+    ],
+)
+def test_a_name_is_never_cut_within_a_word_that_is_not_too_long_by_itself(path: str, readable: str) -> None:
+    assert case_id(PurePath(path)).rpartition("-")[0] == readable
+
+
+@pytest.mark.parametrize(
     "path", [".", "日本/脳.nii", "x" * 300 + ".nii", "..-/con.nii", "/", "a b/\udcff.nii"]
 )
 def test_a_name_made_from_any_path_is_safe_and_short(path: str) -> None:

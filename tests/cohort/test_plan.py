@@ -47,6 +47,18 @@ def test_a_series_spread_over_folders_beside_each_other_is_one_case(tmp_path: Pa
     assert case.status == Status.WAITING
 
 
+def test_copies_of_a_series_spread_over_folders_have_ids_of_their_own(tmp_path: Path, small: Phantom) -> None:
+    write_ct_series(small.volume, tmp_path / "in/p/dicom/part 1")
+    (tmp_path / "in/p/dicom/part 2").mkdir()
+    for file in sorted((tmp_path / "in/p/dicom/part 1").iterdir())[6:]:
+        shutil.move(file, tmp_path / "in/p/dicom/part 2")
+    shutil.copytree(tmp_path / "in/p", tmp_path / "in/q")
+    first, second = probed(tmp_path / "in")
+    assert (first.source, second.source) == (str(tmp_path / "in/p/dicom"), str(tmp_path / "in/q/dicom"))
+    assert first.id.startswith("p-dicom-")
+    assert second.id.startswith("q-dicom-")
+
+
 def test_a_folder_with_a_part_of_a_series_and_a_series_of_its_own_is_probed_as_the_first_time(
     tmp_path: Path, small: Phantom
 ) -> None:

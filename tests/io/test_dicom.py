@@ -21,7 +21,8 @@ from napari_resunet.errors import (
 )
 from napari_resunet.geometry import Geometry
 from napari_resunet.io import dicom_decode
-from napari_resunet.io.dicom import SeriesChoiceError, list_series, read_dicom, write_ct_series
+from napari_resunet.io.dicom import list_series, read_dicom, write_ct_series
+from napari_resunet.io.dicom_choice import SeriesChoiceError
 from napari_resunet.volume import Volume
 
 

@@ -20,6 +20,7 @@ from napari_resunet.errors import GeometryError, InputError
 from napari_resunet.io.dicom import write_ct_series
 from napari_resunet.io.files import can_read, read_mask, read_volume
 from napari_resunet.io.orientation import is_assumed
+from napari_resunet.settings import InputAnswers
 from napari_resunet.volume import Volume
 
 
@@ -87,6 +88,15 @@ def test_a_single_dicom_file_and_a_pair_are_known(volume: Volume, tmp_path: Path
 def test_odd_values_are_noted(tmp_path: Path) -> None:
     nib.Nifti1Image(np.full((3, 4, 5), 7, np.int16), np.eye(4)).to_filename(tmp_path / "ct.nii")
     assert "nothing to segment" in read_volume(tmp_path / "ct.nii").notes[-1]
+
+
+def test_what_a_user_says_of_a_ct_is_kept_with_it(tmp_path: Path) -> None:
+    stored = np.arange(-1000, 2600, dtype=np.int16).reshape(4, 30, 30)
+    nib.Nifti1Image(stored.T + np.int16(1024), np.eye(4)).to_filename(tmp_path / "ct.nii")
+    volume = read_volume(tmp_path / "ct.nii", hu_offset=-1024)
+    np.testing.assert_array_equal(volume.array, stored)
+    assert volume.answers == InputAnswers(hu_offset=-1024)
+    assert volume.hu_confirmed
 
 
 def test_b01_an_empty_file_is_refused(tmp_path: Path, outcome: Outcome) -> None:

@@ -161,6 +161,8 @@ def test_an_unknown_model_is_answered_with_the_names_that_are_known(tmp_path: Pa
     assert str(refusal.value).endswith(f"({', '.join(builtin_models())})")
     with pytest.raises(CheckpointError, match="there is no model"):
         find_model(tmp_path)  # a folder is no model
+    with pytest.raises(CheckpointError, match=r"gone.safetensors does not exist; check the path, or"):
+        find_model(tmp_path / "gone.safetensors")
 
 
 def test_every_built_in_model_has_a_card_of_its_own_name_with_its_licence_and_data() -> None:

@@ -11,10 +11,9 @@ import pytest
 import tifffile
 from napari.components import ViewerModel
 
-from napari_resunet.errors import FrameChoiceError, SpacingUnknownError
+from napari_resunet.errors import FrameChoiceError, SpacingUnknownError, UnevenSlicesError
 from napari_resunet.io.case_file import read_case
 from napari_resunet.io.dicom_choice import SeriesChoiceError
-from napari_resunet.io.dicom_place import UnevenSlicesError
 from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.plugin.session import Session
 from napari_resunet.settings import InputAnswers

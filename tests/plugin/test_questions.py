@@ -9,11 +9,10 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog
 
-from napari_resunet.errors import FrameChoiceError, SpacingUnknownError
+from napari_resunet.errors import FrameChoiceError, SpacingUnknownError, UnevenSlicesError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.dicom_choice import SeriesChoiceError
 from napari_resunet.io.dicom_list import SeriesInfo
-from napari_resunet.io.dicom_place import UnevenSlicesError
 from napari_resunet.io.orientation import orientation_note
 from napari_resunet.plugin.questions import (
     ORIENTATIONS,
@@ -58,7 +57,9 @@ def info(key: str, description: str, **changes) -> SeriesInfo:
 
 @pytest.fixture
 def series(qtbot) -> SeriesQuestion:
-    return SeriesQuestion(SeriesChoiceError("several", (info("1.2", "Thorax"), info("1.3", "Lung", odd=()))))
+    return SeriesQuestion(
+        SeriesChoiceError("several", series=(info("1.2", "Thorax"), info("1.3", "Lung", odd=())))
+    )
 
 
 def shown_row(question: SeriesQuestion, row: int) -> list[str]:
@@ -94,7 +95,7 @@ def test_a_double_click_opens_a_series_and_does_not_write_in_the_table(series, q
 
 
 def test_a_series_without_voxel_size_says_so(qtbot) -> None:
-    question = SeriesQuestion(SeriesChoiceError("", (info("1", "a", spacing_mm=None),)))
+    question = SeriesQuestion(SeriesChoiceError("", series=(info("1", "a", spacing_mm=None),)))
     assert shown_row(question, 0)[4] == "not stated"
 
 
