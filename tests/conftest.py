@@ -49,6 +49,16 @@ def real_ct() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def quick_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices that the network has seen before cost nothing, but in a test that is marked to have them computed."""
+    if request.node.get_closest_marker("computed") is None:
+        import remembering  # torch with it, which not every test needs
+
+        found = remembering.slice_probabilities
+        monkeypatch.setattr("napari_resunet.inference.predict.slice_probabilities", found)
+
+
 @pytest.fixture(autouse=True)
 def own_journal(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the journal of the tests away from the user's."""

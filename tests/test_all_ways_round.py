@@ -130,6 +130,7 @@ def test_b31_b32_in_any_order_no_voxel_moves_and_right_stays_right(
     outcome("OK", "no voxel of a mask moves, the right lung stays 1")
 
 
+@pytest.mark.usefixtures("quick_network")
 @pytest.mark.parametrize("codes", ["SPL", "SAR", "IPL", "PIL", "LIP", "RSA"])
 def test_b31_b32_a_real_run_labels_the_right_lung_1_however_the_patient_lay(
     codes: str, chest: Phantom, tmp_path: Path, outcome: Outcome

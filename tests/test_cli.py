@@ -21,6 +21,8 @@ from napari_resunet.io.open_ct import open_ct
 from napari_resunet.settings import InputAnswers
 from napari_resunet.volume import Mask
 
+pytestmark = pytest.mark.usefixtures("quick_network")
+
 
 class Window:
     """Stands for napari, and remembers how it was opened."""
@@ -69,6 +71,7 @@ def test_segment_writes_the_mask_its_sidecar_and_one_line(
     assert sidecar["history"]["run"]["device"] == "cpu"
 
 
+@pytest.mark.computed
 def test_segment_gives_the_bytes_that_the_api_gives(command, chest, dicom: Path, tmp_path: Path) -> None:
     options = ["--device", "cpu", "--threshold", "0.4", "--no-clean", "--split", "--grid", "256"]
     options += ["--slices", "8:14"]

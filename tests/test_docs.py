@@ -25,6 +25,7 @@ from napari_resunet.phantom import Phantom
 from napari_resunet.training.corrections import read_corrections
 from napari_resunet.volume import Volume
 
+pytestmark = pytest.mark.usefixtures("quick_network")
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "napari_resunet" / "model" / "builtin" / "lung-ct.md"]
 WINDOW_PAGES = ("another-image", "one-ct", "correction-and-review", "cohort", "teaching")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,17 +21,19 @@ NEVER_RAISED = {"ResUNetError"}
 LEAST_FIXED = 15  # letters of a message that are the same each time
 
 
-def templates() -> Iterator[re.Pattern[str]]:
+@cache
+def templates() -> list[re.Pattern[str]]:
     """Every text of the package as a pattern, with anything where a value is filled in."""
+    found = []
     for file in (ROOT / "napari_resunet").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             fixed = [part.value if isinstance(part, ast.Constant) else None for part in parts]
             words = [part for part in fixed if isinstance(part, str)]
             if len("".join(words)) >= LEAST_FIXED:
-                yield re.compile(
-                    "".join(re.escape(part) if isinstance(part, str) else ".*" for part in fixed)
-                )
+                pattern = "".join(re.escape(part) if isinstance(part, str) else ".*" for part in fixed)
+                found.append(re.compile(pattern))
+    return found
 
 
 def test_every_error_has_its_section_and_no_other() -> None:

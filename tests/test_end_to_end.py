@@ -13,6 +13,7 @@ import napari_resunet as nru
 from napari_resunet import workflows
 from napari_resunet.settings import MaskSettings, PredictSettings
 
+pytestmark = pytest.mark.usefixtures("quick_network")
 LEAST_DICE = 0.98  # on the native grid, against silver masks
 
 
@@ -55,6 +56,7 @@ def test_no_lung_is_found_where_there_is_none(real_ct: Path) -> None:
     assert mask.volume_ml < 1
 
 
+@pytest.mark.computed
 def test_a_contour_moved_on_screen_is_the_same_mask_as_on_the_command_line(chest, tmp_path: Path) -> None:
     """The arrows of the API, taken one by one and at once, give the same file."""
     from napari_resunet.case import Case

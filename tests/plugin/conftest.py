@@ -12,6 +12,11 @@ from napari_resunet.plugin import launch
 from napari_resunet.plugin.session import Session
 
 
+@pytest.fixture(autouse=True)
+def windows_remember(quick_network: None) -> None:
+    """Most tests of the window are of what becomes of the network's answer."""
+
+
 @pytest.fixture
 def ct(tmp_path: Path, chest) -> Path:
     """The small chest as a DICOM series."""

@@ -278,6 +278,7 @@ def test_two_cases_dropped_before_there_is_a_widget_both_wait_for_it(
     assert same(dock.session, worked.session)
 
 
+@pytest.mark.computed
 def test_a_case_dropped_while_the_network_runs_is_there_once_its_ct_is_chosen(
     worked, saved: Path, other_ct: Path, open_widget, qtbot
 ) -> None:

@@ -59,6 +59,7 @@ def test_an_empty_widget_says_what_to_do_and_offers_nothing_that_cannot_be_done(
     assert not dock.export.export.enabled
 
 
+@pytest.mark.computed
 def test_the_main_job_open_run_cancel_run_threshold_paint_export_reopen(
     dock, viewer, qtbot, chest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

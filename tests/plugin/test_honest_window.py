@@ -129,6 +129,7 @@ def test_the_choice_for_edits_stays_in_its_place(part) -> None:
     assert edits.enabled
 
 
+@pytest.mark.computed
 def test_cancel_says_so_at_once(dock, chest, qtbot) -> None:
     dock.session.show_ct(chest.volume)
     dock.segment.start.native.click()

@@ -83,6 +83,7 @@ def test_a_file_that_cannot_be_read_leaves_everything_as_it_was(
     assert len(session.viewer.layers) == 1
 
 
+@pytest.mark.computed
 def test_a_run_gives_the_bytes_that_the_api_gives(session, heard, qtbot, chest) -> None:
     session.show_ct(chest.volume)
     session.viewer.dims.set_current_step(0, 3)  # a start that the API does not have
@@ -104,6 +105,7 @@ def test_a_run_begins_at_the_slice_in_view(session, qtbot, chest) -> None:
     assert first[0] == (24, 28)
 
 
+@pytest.mark.computed
 def test_cancelling_keeps_what_is_done_and_the_next_run_goes_on_from_there(
     session, heard, qtbot, chest
 ) -> None:
@@ -123,6 +125,7 @@ def test_cancelling_keeps_what_is_done_and_the_next_run_goes_on_from_there(
     assert np.array_equal(session.case.probability_map().array, nru.predict(chest.volume, device="cpu").array)
 
 
+@pytest.mark.computed
 def test_a_second_run_while_one_is_at_work_is_refused(session, heard, qtbot, chest) -> None:
     session.show_ct(chest.volume)
     session.run(CPU)
