@@ -17,7 +17,7 @@ Bools = npt.NDArray[np.bool_]
 Edits = npt.NDArray[np.int8]
 
 EXAMPLES = int(
-    os.environ.get("NAPARI_RESUNET_EXAMPLES", "50")
+    os.environ.get("NAPARI_RESUNET_EXAMPLES", "30")
 )  # orders of doing things that the machines try
 
 

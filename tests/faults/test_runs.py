@@ -203,7 +203,7 @@ from napari_resunet.phantom import make_phantom
 from napari_resunet.plugin.dock import LungSegmentation
 from napari_resunet.settings import PredictSettings
 
-chest = make_phantom(shape=(28, 96, 96), spacing_mm=(11.0, 3.8, 3.8))
+chest = make_phantom(shape=(16, 96, 96), spacing_mm=(19.0, 3.8, 3.8))
 viewer = napari.Viewer(show=False)
 widget = LungSegmentation(viewer)
 viewer.window.add_dock_widget(widget)

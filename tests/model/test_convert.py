@@ -73,7 +73,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_converted_model_gives_the_answers_of_the_state_dict_to_the_bit(
-    preset: str, tmp_path: Path, output: Path
+    preset: str, in_process: None, tmp_path: Path, output: Path
 ) -> None:
     trained = network(preset)
     torch.save(trained.state_dict(), tmp_path / "a.pt")
@@ -153,7 +153,9 @@ def test_other_precisions_become_float32_as_the_network_itself_takes_them(
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.state_dict().items())
 
 
-def test_the_card_says_what_was_told_what_was_found_and_what_is_unknown(tmp_path: Path, output: Path) -> None:
+def test_the_card_says_what_was_told_what_was_found_and_what_is_unknown(
+    in_process: None, tmp_path: Path, output: Path
+) -> None:
     torch.save(state(), tmp_path / "a.pt")
     convert_weights(tmp_path / "a.pt", output, TOLD)
     card = json.loads(load_model(output).card.to_json())
@@ -471,7 +473,9 @@ def test_a_misfit_is_told_as_a_difference_from_the_nearest_preset(
     assert "fits none of the networks paper, identity, plain; nearest is identity" in str(said.value)
 
 
-def test_of_another_network_the_first_five_differences_are_named(tmp_path: Path, output: Path) -> None:
+def test_of_another_network_the_first_five_differences_are_named(
+    in_process: None, tmp_path: Path, output: Path
+) -> None:
     torch.save(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 1, 3)).state_dict(), tmp_path / "a.pt")
     with pytest.raises(
         CheckpointError, match=r"nearest is plain with 32 filters, \d+ tensors differ"
@@ -494,7 +498,9 @@ def command(*arguments: object) -> int:
     return cli.run([str(a) for a in arguments], open_window=lambda: None)
 
 
-def test_convert_takes_a_card_and_lets_an_option_go_before_it(tmp_path: Path, output: Path, capsys) -> None:
+def test_convert_takes_a_card_and_lets_an_option_go_before_it(
+    in_process: None, tmp_path: Path, output: Path, capsys
+) -> None:
     torch.save(state("plain"), tmp_path / "a.pt")
     (tmp_path / "card.json").write_text(json.dumps({**TOLD, "grid": 64, "figures": {"Dice of ours": 0.9}}))
     options = [

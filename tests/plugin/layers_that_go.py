@@ -1,4 +1,4 @@
-"""Adds a labels layer, hides it, deletes it and draws, 30 times, as a child of `test_software_gl`."""
+"""Adds a labels layer, hides it, deletes it and draws, eight times, as a child of `test_software_gl`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if sys.argv[1] == "spare":
 viewer = napari.Viewer(show=True)
 values = np.random.default_rng(0).integers(-1000, 400, (28, 96, 96)).astype(np.int16)
 image = viewer.add_image(values)
-for _ in range(30):
+for _ in range(8):
     labels = viewer.add_labels((values > 0).astype(np.uint8))
     QTest.qWait(40)
     labels.visible = False

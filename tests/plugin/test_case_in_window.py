@@ -74,6 +74,19 @@ def saved(worked, tmp_path: Path) -> Path:
     return tmp_path / "case.nru"
 
 
+_KEPT: list[bytes] = []
+
+
+@pytest.fixture
+def kept(request: pytest.FixtureRequest, ct: Path) -> Path:
+    """Such a case file of an earlier day, made once: its CT has the same bytes in each test."""
+    path = ct.with_name("case.nru")
+    if not _KEPT:
+        _KEPT.append(request.getfixturevalue("saved").read_bytes())
+    path.write_bytes(_KEPT[0])
+    return path
+
+
 def drop(qtbot, dock, path: Path) -> None:
     dock.session.viewer.open(path, plugin="napari-resunet")
 
@@ -188,9 +201,9 @@ def test_edits_that_were_set_aside_can_be_brought_back_in_the_other_window(
     assert dock.session.mask_layer.data[20, 2:8, 2:8].all()
 
 
-def test_a_run_afterwards_keeps_the_edits(saved: Path, open_widget, qtbot) -> None:
+def test_a_run_afterwards_keeps_the_edits(kept: Path, open_widget, qtbot) -> None:
     dock = open_widget()
-    open_case(qtbot, dock, saved)
+    open_case(qtbot, dock, kept)
     edit = dock.session.case.edit.copy()
     dock.session.run(PredictSettings(device="cpu"))
     idle(qtbot, dock)
@@ -217,23 +230,23 @@ def test_a_run_that_was_cut_short_goes_on_in_the_other_window(
     assert set(wanted) == {20}  # two of five blocks were done; a third was begun
 
 
-def test_a_case_that_was_opened_and_not_touched_is_no_unsaved_work(saved: Path, open_widget, qtbot) -> None:
+def test_a_case_that_was_opened_and_not_touched_is_no_unsaved_work(kept: Path, open_widget, qtbot) -> None:
     dock = open_widget()
-    open_case(qtbot, dock, saved)
+    open_case(qtbot, dock, kept)
     assert not dock.session.saving.unsaved_cases()
     dock.session.case.mask[2, 2:8, 2:8] = 1
     assert dock.session.saving.unsaved_cases() == [dock.session.case]
 
 
 def test_a_case_opened_over_unsaved_edits_leaves_them_and_they_stay_unsaved(
-    saved: Path, ct: Path, open_widget, qtbot
+    kept: Path, ct: Path, open_widget, qtbot
 ) -> None:
     dock = open_widget()
     dock.session.opening.open(ct)
     idle(qtbot, dock)
     dock.session.show_layers()
     dock.session.mask_layer.data[2, 2:8, 2:8] = 1
-    open_case(qtbot, dock, saved)
+    open_case(qtbot, dock, kept)
     assert dock.session.mask_layer.data[2, 2:8, 2:8].all()
     assert dock.session.mask_layer.data[4, 2:8, 2:8].all()
     assert dock.session.saving.unsaved_cases() == [dock.session.case]
@@ -297,7 +310,7 @@ def test_a_case_dropped_while_the_network_runs_is_there_once_its_ct_is_chosen(
 
 
 def test_a_case_beside_another_ct_of_that_name_is_refused_and_nothing_changes(
-    saved: Path, ct: Path, other_ct: Path, open_widget, qtbot, chest
+    kept: Path, ct: Path, other_ct: Path, open_widget, qtbot, chest
 ) -> None:
     shutil.rmtree(ct)
     shutil.copytree(other_ct, ct)
@@ -305,20 +318,20 @@ def test_a_case_beside_another_ct_of_that_name_is_refused_and_nothing_changes(
     dock.session.show_ct(chest.volume)
     dock.session.show_layers()
     before = dock.session.case, dock.session.case.edit.copy(), list(dock.session.viewer.layers)
-    open_case(qtbot, dock, saved)
+    open_case(qtbot, dock, kept)
     assert "is another CT" in str(dock.errors[0])
     assert dock.session.case is before[0]
     assert np.array_equal(dock.session.case.edit, before[1])
     assert list(dock.session.viewer.layers) == before[2]
     with pytest.raises(InputError, match="is another CT"):
-        drop(qtbot, dock, saved)
+        drop(qtbot, dock, kept)
     assert list(dock.session.viewer.layers) == before[2]
 
 
-def test_a_record_of_another_ct_is_refused_and_nothing_changes(saved: Path, open_widget, chest) -> None:
+def test_a_record_of_another_ct_is_refused_and_nothing_changes(kept: Path, open_widget, chest) -> None:
     dock = open_widget()
     dock.session.show_ct(Volume(chest.volume.array[::-1].copy(), chest.volume.geometry))
-    dock.session.adopting.take_in(read_case(saved))
+    dock.session.adopting.take_in(read_case(kept))
     assert "is another CT; open ct first" in str(dock.errors[0])
     assert not dock.session.case.edited.any()
     assert not dock.session.case.review.marks.any()
@@ -327,11 +340,11 @@ def test_a_record_of_another_ct_is_refused_and_nothing_changes(saved: Path, open
 
 
 def test_a_case_whose_ct_is_not_beside_it_names_the_ct_and_nothing_changes(
-    saved: Path, tmp_path: Path, open_widget, qtbot
+    kept: Path, tmp_path: Path, open_widget, qtbot
 ) -> None:
     alone = tmp_path / "alone" / "case.nru"
     alone.parent.mkdir()
-    saved.rename(alone)
+    kept.rename(alone)
     dock = open_widget()
     answer_nothing(dock)
     open_case(qtbot, dock, alone)
@@ -361,18 +374,18 @@ def test_a_ct_elsewhere_can_be_given(
 
 
 def test_the_words_for_the_window_name_no_option_of_the_command_line(
-    saved: Path, ct: Path, open_widget, qtbot
+    kept: Path, ct: Path, open_widget, qtbot
 ) -> None:
     shutil.rmtree(ct)
     dock = open_widget()
     answer_nothing(dock)
-    open_case(qtbot, dock, saved)
+    open_case(qtbot, dock, kept)
     assert "--ct" not in str(dock.asked[0].error)
 
 
-def test_a_damaged_case_is_refused_and_nothing_changes(saved: Path, open_widget, qtbot) -> None:
-    saved.write_bytes(saved.read_bytes()[:-200])
+def test_a_damaged_case_is_refused_and_nothing_changes(kept: Path, open_widget, qtbot) -> None:
+    kept.write_bytes(kept.read_bytes()[:-200])
     dock = open_widget()
-    open_case(qtbot, dock, saved)
+    open_case(qtbot, dock, kept)
     assert "damaged" in str(dock.errors[0])
     assert not dock.session.viewer.layers

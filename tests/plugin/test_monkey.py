@@ -14,7 +14,7 @@ def test_whatever_is_done_in_whatever_order_no_edit_is_lost_and_nothing_fails(
 ) -> None:
     monkeypatch.setattr(QMessageBox, "exec", lambda _box: QMessageBox.StandardButton.Discard)
     monkey = Monkey(make_napari_viewer(show=True), tmp_path, seed=0)
-    diary = play(monkey, actions=50)
+    diary = play(monkey, actions=35)
     assert diary.faults == []
     assert len(diary.done) > 12
     monkey.dock.session.close()
