@@ -132,7 +132,7 @@ def corrected_case(name: str, record: CaseRecord, volume: Volume) -> CorrectedCa
     return CorrectedCase(name, volume.axial, lungs, edits, trust)
 
 
-def _lesson_of_pair(case: cases.Case) -> Lesson:
+def _lesson_of_pair(case: cases.TrainingCase) -> Lesson:
     def read(_track: Track) -> CorrectedCase:
         loaded = load_case(case)
         untouched = np.zeros(loaded.lungs.shape, dtype=bool)

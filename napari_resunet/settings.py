@@ -43,11 +43,11 @@ def _check(settings: Any) -> None:
     for known in dataclasses.fields(settings):
         value, meta = getattr(settings, known.name), known.metadata
         label = meta["label"].lower()
+        if meta["options"] is not None and value not in meta["options"]:
+            raise ValueError(f"{label} must be one of {', '.join(map(str, meta['options']))}; got {value}")
         kind, words = _NUMBERS.get(kinds[known.name], (object, ""))
         if not isinstance(value, kind):
             raise TypeError(f"{label} must be {words}; got {value!r}")
-        if meta["options"] is not None and value not in meta["options"]:
-            raise ValueError(f"{label} must be one of {', '.join(map(str, meta['options']))}; got {value}")
         if meta["low"] is not None and not meta["low"] <= value:
             raise ValueError(f"{label} must be at least {meta['low']}; got {value}")
         if meta["high"] is not None and not value <= meta["high"]:
@@ -302,7 +302,7 @@ class LearnSettings:
     )
     batch: int = _choice(8, "Batch", "Slices a step.", low=2, high=512)
     validate_every: int = _choice(50, "Validate every", "Steps between validations.", low=1, high=100_000)
-    seed: int = _choice(0, "Seed", "Makes order, augmentation and the lot repeatable.", low=0)
+    seed: int = _choice(0, "Seed", "Makes order, augmentation and what is held out repeatable.", low=0)
 
     def __post_init__(self) -> None:
         _check(self)

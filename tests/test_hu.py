@@ -44,7 +44,9 @@ def test_b17_values_above_zero_are_asked_about_and_noted(
     chest: Phantom, tmp_path: Path, outcome: Outcome
 ) -> None:
     volume = stored((np.maximum(chest.volume.array, -1024) + 1024).astype(np.uint16), tmp_path)
-    with pytest.raises(InputError, match=r"HU \+ 1024; give a HU offset of -1024 \(--hu-offset\)") as refused:
+    with pytest.raises(
+        InputError, match=r"HU \+ 1024; give a HU offset of -1024 \(--hu-offset or hu_offset=\)"
+    ) as refused:
         predict(volume)
     assert str(refused.value) == volume.notes[-1]
     outcome("ASK", told(refused))

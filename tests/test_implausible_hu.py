@@ -38,7 +38,8 @@ def test_a_volume_of_one_value_is_refused(value: int) -> None:
 def test_stored_values_above_zero_are_refused_with_the_offset_that_would_mend_them() -> None:
     stored = np.maximum(chest(), -1000) + 1024
     with pytest.raises(
-        InputError, match=r"values run from \d+ to \d+ and none .* offset of -1024 \(--hu-offset\), or 0"
+        InputError,
+        match=r"values run from \d+ to \d+ and none .* offset of -1024 \(--hu-offset or hu_offset=\), or 0",
     ):
         refuse_implausible_hu(stored)
     refuse_implausible_hu(stored - 1024)

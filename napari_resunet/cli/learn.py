@@ -41,7 +41,7 @@ def learn(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A case to compare on and not to learn from; may be given again. One by lot if there are three.",
+            help="A case to compare on and not to learn from; may be given again. One at random if there are three.",
         ),
     ] = None,
     edited_weight: Annotated[float, option(LearnSettings, "edited_weight")] = LearnSettings.edited_weight,

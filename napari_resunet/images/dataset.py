@@ -18,7 +18,7 @@ from napari_resunet.io.image_file import StoredImage, read_image, read_labels
 from napari_resunet.model.card import ModelCard
 from napari_resunet.model.slices import shrink
 from napari_resunet.track import Track, silent
-from napari_resunet.training.cases import Case
+from napari_resunet.training.cases import TrainingCase
 from napari_resunet.training.dataset import OVERSIZE, Slices
 
 
@@ -38,12 +38,12 @@ class LabelledImage:
     labels: npt.NDArray[np.uint8]
 
 
-def is_any_in_colour(cases: Sequence[Case]) -> bool:
+def is_any_in_colour(cases: Sequence[TrainingCase]) -> bool:
     """Return whether an image is in colour, so that the network has to be."""
     return any(read_image(case.image).is_rgb for case in cases)
 
 
-def load_image(case: Case, card: ModelCard) -> LabelledImage:
+def load_image(case: TrainingCase, card: ModelCard) -> LabelledImage:
     """Read an image and its mask, scaled as the model's card says.
 
     Raises
@@ -58,12 +58,16 @@ def load_image(case: Case, card: ModelCard) -> LabelledImage:
     return LabelledImage(scaled(slices, limits_of(slices, card)), _labels(case, stored, len(card.classes)))
 
 
-def load_images(cases: Sequence[Case], card: ModelCard, track: Track = silent) -> Iterator[LabelledImage]:
+def load_images(
+    cases: Sequence[TrainingCase], card: ModelCard, track: Track = silent
+) -> Iterator[LabelledImage]:
     """Read images one after the other."""
     return (load_image(case, card) for case in track(cases))
 
 
-def load_image_slices(cases: Sequence[Case], card: ModelCard, grid: int, track: Track = silent) -> Slices:
+def load_image_slices(
+    cases: Sequence[TrainingCase], card: ModelCard, grid: int, track: Track = silent
+) -> Slices:
     """Read all images and return their slices, ready to be drawn from for a grid of `grid` pixels or coarser.
 
     Where the card says so, they are cut into tiles. An image of n slices or tiles is drawn from with a weight of the
@@ -102,7 +106,7 @@ def _one_channel_each(labels: npt.NDArray[np.uint8], card: ModelCard) -> Tensor:
     return torch.from_numpy(np.stack(channels, axis=1).astype(np.float32))
 
 
-def _labels(case: Case, stored: StoredImage, classes: int) -> npt.NDArray[np.uint8]:
+def _labels(case: TrainingCase, stored: StoredImage, classes: int) -> npt.NDArray[np.uint8]:
     if case.mask is None:
         raise InputError(f"{case.image} has no mask")
     labels: npt.NDArray[Any] = read_labels(case.mask)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from napari_resunet.errors import InputError
-from napari_resunet.training.cases import Case
+from napari_resunet.training.cases import TrainingCase
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm")
 _MASK = "_mask"
 _HELD_OUT = 6  # one image in so many, where the folder names no part for validation
 
 
-def find_pairs(folder: Path) -> list[Case]:
+def find_pairs(folder: Path) -> list[TrainingCase]:
     """Return the images with their masks below a folder, in the order of their paths.
 
     ``NAME.png`` goes with ``NAME_mask.png`` beside it, or ``images/NAME.png`` with ``masks/NAME.png``; image and mask
@@ -35,10 +35,10 @@ def find_pairs(folder: Path) -> list[Case]:
     return [_pair(image, folder) for image in images]
 
 
-def split_pairs(folder: Path, seed: int) -> tuple[list[Case], list[Case]]:
+def split_pairs(folder: Path, seed: int) -> tuple[list[TrainingCase], list[TrainingCase]]:
     """Return the images for training and for validation.
 
-    The subfolders ``train`` and ``val`` decide where they are there; else one image in six is held out by lot.
+    The subfolders ``train`` and ``val`` decide where they are there; else one image in six is held out at random.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def _images_in(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _pair(image: Path, folder: Path) -> Case:
+def _pair(image: Path, folder: Path) -> TrainingCase:
     stem = _stem(image)
     beside = [image.with_name(f"{stem}{_MASK}{end}") for end in _ENDINGS]
     if image.parent.name == "images":
@@ -77,7 +77,7 @@ def _pair(image: Path, folder: Path) -> Case:
             f"{image} needs one mask, {stem}{_MASK}.* beside it or {stem}.* in masks; there are {len(masks)}"
         )
     name = image.relative_to(folder).as_posix()
-    return Case(name, name, image, masks[0])
+    return TrainingCase(name, name, image, masks[0])
 
 
 def _stem(path: Path) -> str:

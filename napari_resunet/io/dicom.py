@@ -13,7 +13,7 @@ import numpy as np
 from napari_resunet.errors import InputError, UnevenSlicesError
 from napari_resunet.geometry import Geometry
 from napari_resunet.io.dicom_choice import choose_stack
-from napari_resunet.io.dicom_files import count, count_neighbours, scan
+from napari_resunet.io.dicom_files import count_neighbours, counted, scan
 from napari_resunet.io.dicom_headers import SliceHeader
 from napari_resunet.io.dicom_kinds import ct_slices, oddities
 from napari_resunet.io.dicom_list import SeriesInfo, list_series
@@ -144,4 +144,4 @@ def _without_duplicates(headers: list[SliceHeader], where: Path) -> tuple[list[S
                 )
     dropped = {id(other) for _, other in pairs}
     kept = [header for header in headers if id(header) not in dropped]
-    return kept, [f"left out: {count(len(pairs), 'slice')} that another one repeats"] if pairs else []
+    return kept, [f"left out: {counted(len(pairs), 'slice')} that another one repeats"] if pairs else []

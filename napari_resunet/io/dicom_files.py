@@ -53,7 +53,7 @@ def _scan_folder(folder: Path, track: Track) -> tuple[list[SliceHeader], list[st
         headers, notes = _read_headers(filled, track)
         if headers:
             empty = len(files) - len(filled)
-            return headers, [f"left out: {count(empty, 'empty file')}", *notes] if empty else notes
+            return headers, [f"left out: {counted(empty, 'empty file')}", *notes] if empty else notes
     raise InputError(f"{folder} holds no DICOM files; give the folder of a CT series, or a CT file")
 
 
@@ -74,7 +74,7 @@ def _read_headers(files: Sequence[Path], track: Track) -> tuple[list[SliceHeader
     if faults and not headers:
         raise faults[0][1]
     named = (
-        f"left out: {count(len(faults), 'unreadable file')}, such as {faults[0][0].name}" if faults else ""
+        f"left out: {counted(len(faults), 'unreadable file')}, such as {faults[0][0].name}" if faults else ""
     )
     images = [header for header in headers if "DirectoryRecordSequence" not in header.tags]
     return images, [named] if named else []
@@ -109,9 +109,9 @@ def _scan_listed(directory: SliceHeader, track: Track) -> tuple[list[SliceHeader
     there = sorted(file for file in inside if file.is_file())
     notes = []
     if outside := len(named) - len(inside):
-        notes.append(f"left out: {count(outside, 'file')} outside of its folder, which {name} names")
+        notes.append(f"left out: {counted(outside, 'file')} outside of its folder, which {name} names")
     if missing := len(inside) - len(there):
-        notes.append(f"{name} names {count(missing, 'file')} not to be found")
+        notes.append(f"{name} names {counted(missing, 'file')} not to be found")
     headers, faults = _read_headers(there, track)
     if not headers:
         said = "; ".join(notes) or "it names no images"
@@ -135,9 +135,9 @@ def count_neighbours(header: SliceHeader) -> str:
     images = [other for other in found if isinstance(other, SliceHeader) and other.is_image]
     more = sum(other.text("SeriesInstanceUID") == uid for other in images) if uid else 0
     at_least = "at least " if len(beside) > _MOST_NEIGHBOURS else ""
-    return f"{at_least}{count(more, 'more slice')}" if more else ""
+    return f"{at_least}{counted(more, 'more slice')}" if more else ""
 
 
-def count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     """Return a number and its noun, such as "1 slice" and "2 slices"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_resunet.errors import InputError, NoCtSlicesError
-from napari_resunet.io.dicom_files import count
+from napari_resunet.io.dicom_files import counted
 from napari_resunet.io.dicom_headers import SliceHeader
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -31,7 +31,7 @@ def ct_slices(headers: Sequence[SliceHeader], where: Path) -> tuple[list[SliceHe
     sorted_out = [sort_out(header) for header in headers]
     slices = [frame for frames, _ in sorted_out for frame in frames]
     others = Counter(reason for _, reasons in sorted_out for reason in reasons)
-    left_out = ", ".join(count(n, reason) for reason, n in sorted(others.items()))
+    left_out = ", ".join(counted(n, reason) for reason, n in sorted(others.items()))
     if not slices and UNDESCRIBED in others:
         frames_of(next(header for header in headers if why_no_slice(header) is None))  # says more
     if not slices:
@@ -87,7 +87,7 @@ def oddities(slices: Sequence[SliceHeader]) -> list[str]:
     types = {header.text("ImageType").upper() for header in slices}
     units = {header.text("RescaleType").upper() for header in slices} - {"", "HU", "US"}
     nameless = sum(not header.text("Modality") for header in slices)
-    odd = [f"{count(nameless, 'file')} without a modality: taken as CT"] if nameless else []
+    odd = [f"{counted(nameless, 'file')} without a modality: taken as CT"] if nameless else []
     if any(word in image_type for image_type in types for word in _PROJECTION_WORDS):
         odd.append("projections through several slices (MIP or the like), not slices")
     if units:
@@ -110,7 +110,7 @@ def frames_of(header: SliceHeader) -> list[SliceHeader]:
         return [header]
     if len(each) != frames or len(shared) > 1:
         raise InputError(
-            f"{header.path} is a multi-frame CT that describes {len(each)} of its {count(frames, 'frame')}: "
+            f"{header.path} is a multi-frame CT that describes {len(each)} of its {counted(frames, 'frame')}: "
             "where they lie is unknown; convert it to single slices or to NIfTI"
         )
     return [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_resunet.io.dicom_files import count, scan
+from napari_resunet.io.dicom_files import counted, scan
 from napari_resunet.io.dicom_headers import SliceHeader
 from napari_resunet.io.dicom_kinds import oddities, sort_out
 from napari_resunet.io.dicom_place import (
@@ -73,9 +73,9 @@ class SeriesInfo:
 
     def __str__(self) -> str:
         if self.left_out:
-            return f"{self.description or 'no description'}, {count(self.slices, self.left_out)}"
+            return f"{self.description or 'no description'}, {counted(self.slices, self.left_out)}"
         size = "{} x {}".format(*self.size)
-        said = f"{self.description or 'no description'}, {count(self.slices, 'slice')} of {size}"
+        said = f"{self.description or 'no description'}, {counted(self.slices, 'slice')} of {size}"
         if self.spacing_mm:
             said += f", {self.spacing_mm[0]:.4g} mm {'apart' if self.slices > 1 else 'thick'}"
         if self.kernel:
@@ -111,7 +111,7 @@ def list_series(path: str | Path, *, track: Track = silent) -> list[SeriesInfo]:
         slices += frames
         for reason in reasons:
             others.setdefault((header.text("SeriesInstanceUID"), reason), []).append(header)
-    beside = {uid: count(len(files), reason) for (uid, reason), files in others.items()}
+    beside = {uid: counted(len(files), reason) for (uid, reason), files in others.items()}
     readable = [describe_stack(stack, beside.get(stack.uid, "")) for stack in find_stacks(slices)]
     return readable + [_describe_other(uid, reason, files) for (uid, reason), files in others.items()]
 
@@ -148,7 +148,7 @@ def _spacing(slices: Sequence[SliceHeader]) -> tuple[float | None, list[str]]:
     apart = np.diff(heights(ordered), prepend=-np.inf) > SAME_MM
     places = [header for header, is_new in zip(ordered, apart, strict=True) if is_new]
     repeated = len(ordered) - len(places)
-    odd = [f"{count(repeated, 'slice')} where another one lies"] if repeated else []
+    odd = [f"{counted(repeated, 'slice')} where another one lies"] if repeated else []
     if len(places) == 1:
         return places[0].length_mm("SliceThickness") or places[0].length_mm("SpacingBetweenSlices"), odd
     odd += filter(None, [describe_unevenness(places)])

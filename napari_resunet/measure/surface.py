@@ -97,28 +97,26 @@ def surface_distances_mm(mask: Bools, reference: Bools, geometry: Geometry) -> t
     flat = tuple(n == 1 for n in geometry.shape)
     step_mm = geometry.index_to_lps[:3, :3]
     first, second = (
-        np.argwhere(_surface(part[box], flat)) @ step_mm.T for part in (mask, reference)
+        np.argwhere(surface_voxels(part[box], flat)) @ step_mm.T for part in (mask, reference)
     )  # (n, 3) points in mm; the place of the box does not matter
     return _nearest_mm(first, second), _nearest_mm(second, first)
 
 
-def surface_voxels(mask: Bools) -> Bools:
+def surface_voxels(mask: Bools, flat: tuple[bool, ...] | None = None) -> Bools:
     """Return which voxels of a (z, y, x) mask have a face neighbour outside of it.
 
     What lies beyond the border of the array is outside, so that a lung that the scan cuts off ends there. Along an
-    axis of a single voxel nothing is beyond: the surface of a single slice is the contour within it.
+    axis that is `flat` nothing is beyond: the surface of a single slice is the contour within it.
+
+    Parameters
+    ----------
+    mask : (z, y, x) array of bool
+        May be cut out of a larger volume.
+    flat : tuple of bool, optional
+        Along which axes that volume has a single voxel; by default those along which the mask has one.
     """
-    return _surface(mask, tuple(n == 1 for n in mask.shape))
-
-
-def diagonal_mm(geometry: Geometry) -> float:
-    """Return the longest diagonal of a volume, from outer edge to outer edge: no two voxels are further apart."""
-    signs = np.array(list(itertools.product((-1, 1), repeat=3)))
-    diagonals = (signs * geometry.shape) @ geometry.index_to_lps[:3, :3].T
-    return float(np.linalg.norm(diagonals, axis=1).max())
-
-
-def _surface(mask: Bools, flat: tuple[bool, ...]) -> Bools:
+    if flat is None:
+        flat = tuple(n == 1 for n in mask.shape)
     inner = mask.copy()
     # a volume of one voxel is all surface
     axes = [axis for axis in range(3) if not flat[axis]] or [0]
@@ -128,6 +126,13 @@ def _surface(mask: Bools, flat: tuple[bool, ...]) -> Bools:
         kept[:-1] &= around[1:]
         kept[0] = kept[-1] = False
     return mask & ~inner
+
+
+def diagonal_mm(geometry: Geometry) -> float:
+    """Return the longest diagonal of a volume, from outer edge to outer edge: no two voxels are further apart."""
+    signs = np.array(list(itertools.product((-1, 1), repeat=3)))
+    diagonals = (signs * geometry.shape) @ geometry.index_to_lps[:3, :3].T
+    return float(np.linalg.norm(diagonals, axis=1).max())
 
 
 def _box_around(mask: Bools) -> tuple[slice, slice, slice]:

@@ -29,7 +29,7 @@ from napari_resunet.track import Track
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ClassMaps:
     """What a model has found in an image; slices first, though a picture has one only.
 
     Parameters
@@ -45,8 +45,8 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What was asked for, as it was when the run began; `array` may still have to be computed."""
+class ImageRun:
+    """A run that was asked for, as things stood when it began; `array` may still have to be computed."""
 
     array: Any
     is_rgb: bool
@@ -114,7 +114,7 @@ class AnyImageSegmentation(Container):
         """Run the model over the image that is chosen; what it finds becomes new layers."""
         layer = self.image.value
         data = layer.data[0] if layer.multiscale else layer.data
-        asked = Asked(
+        asked = ImageRun(
             data, layer.rgb, Path(self.model.value), str(self.device.value), float(self.threshold.value)
         )
         self._run_on, self._run_with = layer, self._card
@@ -174,7 +174,7 @@ class AnyImageSegmentation(Container):
     def _show_progress(self, _of_files: bool, done: int, total: int) -> None:
         self.bar.max, self.bar.value = total, done
 
-    def _take(self, found: Found) -> None:
+    def _take(self, found: ClassMaps) -> None:
         layer, card = self._run_on, self._run_with
         placed, name = placed_like(layer), layer.name
         pick = 0 if layer.ndim == 2 else slice(None)
@@ -208,7 +208,7 @@ class AnyImageSegmentation(Container):
         self._show_ready()
 
 
-def finding(asked: Asked, *, track: Track) -> Iterator[Found]:
+def finding(asked: ImageRun, *, track: Track) -> Iterator[ClassMaps]:
     """Yield what a model finds in an image.
 
     Raises
@@ -219,7 +219,7 @@ def finding(asked: Asked, *, track: Track) -> Iterator[Found]:
     probabilities = predict_image(
         np.asarray(asked.array), model=asked.model, device=asked.device, is_rgb=asked.is_rgb, track=track
     )
-    yield Found(probabilities, image_labels(probabilities, threshold=asked.threshold))
+    yield ClassMaps(probabilities, image_labels(probabilities, threshold=asked.threshold))
 
 
 def described(card: ModelCard) -> str:

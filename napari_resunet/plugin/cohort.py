@@ -30,5 +30,5 @@ def review_cohort(dock: LungSegmentation, out: Path, opened: Opened) -> QueueBar
     bar = QueueBar(queue, ask_reason=partial(ask_reason, dock))
     dock.session.viewer.window.add_dock_widget(bar, name="Cohort", area="right", add_vertical_stretch=False)
     queue.show(opened)
-    dock.view.viewing.show_outline(True)
+    dock.view.viewing.outline.show(True)
     return bar

@@ -78,8 +78,7 @@ class Correcting:
     def use(self, name: str, settings: ToolSettings) -> None:
         """Show what a tool would change; one that needs a click waits for it, and once more after each step."""
         self.discard()
-        if self.session.case is None:
-            self.session.events.failed.emit(InputError("there is no CT yet: open one first"))
+        if self.session.open_case() is None:
             return
         self.session.show_layers()
         self._mode_before = self.session.mask_layer.mode

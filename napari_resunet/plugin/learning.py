@@ -17,7 +17,7 @@ from napari_resunet.settings import LearnSettings
 from napari_resunet.track import Track
 from napari_resunet.volume import Volume
 
-BY_LOT = "by lot"
+AT_RANDOM = "at random"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Order:
     settings : LearnSettings
         The recipe.
     held_out : str
-        The name of a case, or `BY_LOT`.
+        The name of a case, or `AT_RANDOM`.
     device : str
         Where to learn.
     model_path : Path
@@ -294,7 +294,7 @@ def _learning(order: Order, *, track: Track) -> Iterator[Any]:
         list(lessons()),
         order.model_path,
         settings=order.settings,
-        held_out_names=() if order.held_out == BY_LOT else (order.held_out,),
+        held_out_names=() if order.held_out == AT_RANDOM else (order.held_out,),
         device=order.device,
         read_track=track,
         validation_track=track,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_resunet.case import Case
-from napari_resunet.errors import InputError, ResUNetError
+from napari_resunet.errors import ResUNetError
 from napari_resunet.io.case_file import write_case
 from napari_resunet.io.export import MASK_ENDINGS, PROBABILITY_ENDINGS, ending_of
 from napari_resunet.io.files import Receipt, write_mask, write_probability
@@ -30,18 +30,19 @@ class Saving:
     def export(self, path: Path, *, split: bool = False, probability: bool = False) -> Receipt | None:
         """Write the mask as it is shown, and the probability map beside it if asked for."""
         session = self._session
+        case = session.open_case()
+        if case is None:
+            return None
         try:
-            if session.case is None:
-                raise InputError("there is no CT yet: open one first")
             session.sync()
-            receipt = write_mask(session.case.finished_mask(split=split), path)
+            receipt = write_mask(case.finished_mask(split=split), path)
             if probability:
-                write_probability(session.case.probability_map(), _map_beside(path))
+                write_probability(case.probability_map(), _map_beside(path))
         except ResUNetError as error:
             session.events.failed.emit(error)
             return None
-        if not session.case.review.marks.any() and not session.case.banked:  # which a mask cannot hold
-            self._note_kept(session.case)
+        if not case.review.marks.any() and not case.banked:  # which a mask cannot hold
+            self._note_kept(case)
         return receipt
 
     def save_case(self, path: Path, case: Case | None = None) -> bool:
@@ -55,10 +56,10 @@ class Saving:
             The open one by default.
         """
         session = self._session
-        case = case or session.case
+        case = case or session.open_case()
+        if case is None:
+            return False
         try:
-            if case is None:
-                raise InputError("there is no CT yet: open one first")
             session.sync()
             write_case(case.record(), path)
         except ResUNetError as error:

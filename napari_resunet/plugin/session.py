@@ -217,6 +217,12 @@ class Session:
         self.case.restate(volume)
         self.events.case.emit()
 
+    def open_case(self) -> Case | None:
+        """Return the open case, and tell so if there is none."""
+        if self.case is None:
+            self.events.failed.emit(InputError("there is no CT yet: open one first"))
+        return self.case
+
     @property
     def checks(self) -> tuple[Check, ...]:
         """What is known of the open CT before the network runs; nothing if there is none."""
@@ -254,16 +260,11 @@ class Session:
         Slices that the same model has seen at the same grid are not run again. What becomes of the edits by hand, one
         of the options of `RunSettings.edits`, is done when the network is ready to run, and not if it fails to be.
         """
-        if self.case is None:
-            self.events.failed.emit(InputError("there is no CT yet: open one first"))
-            return
-        if self.is_busy():
-            return
-        if self._has_open_question():
+        case = self.open_case()
+        if case is None or self.is_busy() or self._has_open_question():
             return
         self.sync()
         self.show_layers()
-        case = self.case
         work = (
             case.volume,
             settings,

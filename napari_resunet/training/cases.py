@@ -19,7 +19,7 @@ _HELD_OUT = 6  # one person in so many, where the folder names no part for valid
 
 
 @dataclass(frozen=True)
-class Case:
+class TrainingCase:
     """One CT with its mask.
 
     Parameters
@@ -40,7 +40,7 @@ class Case:
     mask: Path | None
 
 
-def find_cases(folder: Path) -> list[Case]:
+def find_cases(folder: Path) -> list[TrainingCase]:
     """Return the cases below a folder, in the order of their paths.
 
     ``NAME_ct.nii.gz`` goes with ``NAME_lungs.nii.gz``, ``NAME.dcm`` with ``NAME_lungs.png``, and the DICOM series in
@@ -66,7 +66,7 @@ def find_cases(folder: Path) -> list[Case]:
             raise InputError(
                 f"{image} has no mask beside it ({name}_lungs.*), and no table says that it holds no lung"
             )
-        cases.append(Case(name, entry.get("patient") or name.split("_")[0], image, mask))
+        cases.append(TrainingCase(name, entry.get("patient") or name.split("_")[0], image, mask))
     if not cases:
         raise InputError(
             f"{folder} holds no NAME_ct.nii.gz with NAME_lungs.nii.gz, no NAME.dcm with NAME_lungs.png, "
@@ -81,7 +81,7 @@ def _is_image(path: Path) -> bool:
     return path.is_dir() == path.name.endswith(_SERIES_ENDING)
 
 
-def find_pair(image: Path) -> Case:
+def find_pair(image: Path) -> TrainingCase:
     """Return the case of one CT in any format: ``NAME_ct.*`` goes with ``NAME_lungs.*`` beside it.
 
     Raises
@@ -98,13 +98,13 @@ def find_pair(image: Path) -> Case:
     masks = [path for path in beside if path.suffix not in (".json", ".raw")]
     if len(masks) != 1:
         raise InputError(f"{image} needs one mask beside it, {name}_lungs.*; there are {len(masks)}")
-    return Case(name, name.split("_")[0], image, masks[0])
+    return TrainingCase(name, name.split("_")[0], image, masks[0])
 
 
-def split_cases(folder: Path, seed: int) -> tuple[list[Case], list[Case]]:
+def split_cases(folder: Path, seed: int) -> tuple[list[TrainingCase], list[TrainingCase]]:
     """Return the cases for training and for validation, no patient in both.
 
-    The subfolders ``train`` and ``val`` decide where they are there; else one person in six is held out by lot.
+    The subfolders ``train`` and ``val`` decide where they are there; else one person in six is held out at random.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def split_cases(folder: Path, seed: int) -> tuple[list[Case], list[Case]]:
     return train, val
 
 
-def _hold_out(cases: Sequence[Case], seed: int) -> tuple[list[Case], list[Case]]:
+def _hold_out(cases: Sequence[TrainingCase], seed: int) -> tuple[list[TrainingCase], list[TrainingCase]]:
     patients = sorted({case.patient for case in cases})
     if len(patients) < 2:
         raise InputError("training needs the CT of at least two patients, one of them to validate on")

@@ -14,7 +14,7 @@ import torch
 from napari_resunet.errors import InputError
 from napari_resunet.imaging.body import body_box
 from napari_resunet.track import Track
-from napari_resunet.training.cases import Case
+from napari_resunet.training.cases import TrainingCase
 from napari_resunet.training.dataset import LabelledCase, Slices, slices_of
 
 REVIEWED, EDITED, AUTOMATIC = 1.0, 0.5, 0.25
@@ -86,10 +86,10 @@ def hold_out(lessons: Sequence[Lesson], names: Sequence[str], seed: int) -> tupl
     lessons : sequence of Lesson
         All of them.
     names : sequence of str
-        Those to hold out, with or without their ending. If none are given, one patient is held out by lot as soon
+        Those to hold out, with or without their ending. If none are given, one patient is held out at random as soon
         as there are three, and nobody before: slices of a case that is learnt from would prove nothing.
     seed : int
-        Of the lot.
+        Of the draw.
 
     Raises
     ------
@@ -153,5 +153,5 @@ def slices_to_validate(case: CorrectedCase) -> LabelledCase:
     seen = case.by_hand
     if not case.lungs[seen].any():
         raise InputError(f"{case.name} has no lung on the slices looked at; hold out another case")
-    where = Case(case.name, case.name, Path(case.name), None)
+    where = TrainingCase(case.name, case.name, Path(case.name), None)
     return LabelledCase(where, case.slices[seen], case.lungs[seen], body_box(case.slices))

@@ -23,7 +23,7 @@ from napari_resunet.io.image_file import read_labels
 from napari_resunet.measure.same_grid import refuse_other_grid
 from napari_resunet.model.slices import Crop, shrink
 from napari_resunet.track import Track, silent
-from napari_resunet.training.cases import Case
+from napari_resunet.training.cases import TrainingCase
 from napari_resunet.training.corrections import Correction, correct
 
 OVERSIZE = 2
@@ -36,7 +36,7 @@ class LabelledCase:
 
     Parameters
     ----------
-    case : Case
+    case : TrainingCase
         Where it came from.
     slices : (n, y, x) array
         HU of the axial slices, front up.
@@ -46,13 +46,13 @@ class LabelledCase:
         The body: (y0, y1, x0, x1).
     """
 
-    case: Case
+    case: TrainingCase
     slices: npt.NDArray[Any]
     lungs: npt.NDArray[np.uint8]
     box: Crop
 
 
-def load_case(case: Case, corrections: Sequence[Correction] = ()) -> LabelledCase:
+def load_case(case: TrainingCase, corrections: Sequence[Correction] = ()) -> LabelledCase:
     """Read a case, its mask mended by those of the `corrections` that are for it, without the slices they leave out.
 
     Raises
@@ -81,7 +81,7 @@ def load_case(case: Case, corrections: Sequence[Correction] = ()) -> LabelledCas
 
 
 def load_cases(
-    cases: Sequence[Case], corrections: Sequence[Correction] = (), track: Track = silent
+    cases: Sequence[TrainingCase], corrections: Sequence[Correction] = (), track: Track = silent
 ) -> Iterator[LabelledCase]:
     """Read cases one after the other; one of which the corrections leave no slice is passed over."""
     loaded = (load_case(case, corrections) for case in track(cases))
@@ -128,7 +128,7 @@ class Slices:
 
 
 def load_slices(
-    cases: Sequence[Case], grid: int, track: Track = silent, *, corrections: Sequence[Correction] = ()
+    cases: Sequence[TrainingCase], grid: int, track: Track = silent, *, corrections: Sequence[Correction] = ()
 ) -> Slices:
     """Read all cases and return their slices, ready to be drawn from for a grid of `grid` pixels or coarser.
 

@@ -18,7 +18,7 @@ from napari_resunet.io.atomic import replacing
 from napari_resunet.io.folders import made_folder
 from napari_resunet.io.regular_file import sha256_of
 from napari_resunet.settings import TrainSettings
-from napari_resunet.training.cases import Case
+from napari_resunet.training.cases import TrainingCase
 
 FILE_NAME = "run.json"
 _KEPT = {  # what may not change while a training goes on
@@ -34,8 +34,8 @@ def record_provenance(
     *,
     settings: TrainSettings,
     device: str,
-    training: Sequence[Case],
-    validation: Sequence[Case],
+    training: Sequence[TrainingCase],
+    validation: Sequence[TrainingCase],
     corrections: Path | None,
 ) -> dict[str, Any]:
     """Write what a training is made from, and return it.
@@ -48,7 +48,7 @@ def record_provenance(
         The recipe.
     device : str
         Where it runs.
-    training, validation : sequence of Case
+    training, validation : sequence of TrainingCase
         The split.
     corrections : Path, optional
         The list that mends masks.
@@ -93,7 +93,7 @@ def _refuse_another_training(folder: Path, made_from: dict[str, Any]) -> None:
         )
 
 
-def _checksums(cases: Sequence[Case]) -> dict[str, dict[str, str | None]]:
+def _checksums(cases: Sequence[TrainingCase]) -> dict[str, dict[str, str | None]]:
     return {
         case.name: {"image": _sha256(case.image), "mask": _sha256(case.mask) if case.mask else None}
         for case in cases

@@ -12,7 +12,7 @@ import torch
 
 from napari_resunet.imaging.body import body_box
 from napari_resunet.phantom import make_phantom
-from napari_resunet.training.cases import Case
+from napari_resunet.training.cases import TrainingCase
 from napari_resunet.training.dataset import LabelledCase, Slices, slices_of
 
 # Patients to learn from, and others to measure on.
@@ -41,7 +41,7 @@ def _chest(seed: int) -> LabelledCase:
     phantom = make_phantom(shape=_SHAPE, spacing_mm=_SPACING_MM, seed=seed)
     slices, name = phantom.volume.axial, f"made-up chest {seed}"
     lungs = (phantom.mask.axial > 0).astype(np.uint8)
-    return LabelledCase(Case(name, name, Path(name), None), slices, lungs, body_box(slices))
+    return LabelledCase(TrainingCase(name, name, Path(name), None), slices, lungs, body_box(slices))
 
 
 def _slices(chest: LabelledCase, grid: int) -> Slices:

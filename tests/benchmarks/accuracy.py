@@ -35,7 +35,7 @@ from napari_resunet.io.atomic import replacing
 from napari_resunet.io.files import read_volume
 from napari_resunet.model.card import find_model
 from napari_resunet.model.checkpoint import load_model, save_model
-from napari_resunet.training.cases import Case, find_cases
+from napari_resunet.training.cases import TrainingCase, find_cases
 from napari_resunet.training.corrections import Correction, read_corrections
 from napari_resunet.training.dataset import load_case
 from napari_resunet.volume import Mask, Volume
@@ -56,7 +56,7 @@ _IN_CARD = "Agreement with silver masks of people not trained on"
 class Labelled:
     """A CT with its reference, both axial, lowest slice first."""
 
-    case: Case
+    case: TrainingCase
     volume: Volume
     lungs: np.ndarray
 

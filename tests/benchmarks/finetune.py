@@ -41,7 +41,7 @@ from napari_resunet.model.device import Device, choose_device
 from napari_resunet.model.resunet import ResUNet
 from napari_resunet.model.slices import slice_probabilities
 from napari_resunet.settings import LearnSettings
-from napari_resunet.training.cases import Case, find_cases, find_pair
+from napari_resunet.training.cases import TrainingCase, find_cases, find_pair
 from napari_resunet.training.corrected import REVIEWED, CorrectedCase, Lesson
 from napari_resunet.training.dataset import LabelledCase, load_case
 from napari_resunet.training.finetune import FineTuning, gather
@@ -101,7 +101,7 @@ def trachea_above(
     return None
 
 
-def load_chest(case: Case, every: int) -> Chest:
+def load_chest(case: TrainingCase, every: int) -> Chest:
     """Read a case, find its airway, and keep every so many slices."""
     from napari_resunet.io.files import read_volume
 

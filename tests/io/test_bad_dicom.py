@@ -34,17 +34,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from napari_resunet.errors import GeometryError, InputError, SpacingUnknownError
+from napari_resunet.errors import GeometryError, InputError, SpacingUnknownError, UnevenSlicesError
 from napari_resunet.geometry import Geometry
 from napari_resunet.hu import refuse_implausible_hu
 from napari_resunet.io import dicom_decode, dicom_frames, dicom_headers
-from napari_resunet.io.dicom import (
-    SeriesChoiceError,
-    UnevenSlicesError,
-    list_series,
-    read_dicom,
-    write_ct_series,
-)
+from napari_resunet.io.dicom import list_series, read_dicom, write_ct_series
+from napari_resunet.io.dicom_choice import SeriesChoiceError
 from napari_resunet.volume import Volume
 
 

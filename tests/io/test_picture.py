@@ -62,7 +62,7 @@ def test_a_picture_lies_as_the_user_says(tmp_path: Path) -> None:
 def test_b21_the_grey_values_of_a_picture_are_not_taken_for_hu(tmp_path: Path, outcome: Outcome) -> None:
     volume = read_volume(save(tmp_path / "a.png", (GREY // 12).astype(np.uint8)), spacing_mm=SPACING)
     with pytest.raises(
-        InputError, match=r"not HU but grey values of a picture; .*\(--hu-offset\)"
+        InputError, match=r"not HU but grey values of a picture; .*\(--hu-offset or hu_offset=\)"
     ) as refused:
         refuse_implausible_hu(volume.array)
     outcome("ASK", told(refused))

@@ -340,11 +340,11 @@ def test_a_record_of_another_ct_is_refused_and_nothing_changes(kept: Path, open_
 
 
 def test_a_case_whose_ct_is_not_beside_it_names_the_ct_and_nothing_changes(
-    kept: Path, tmp_path: Path, open_widget, qtbot
+    saved: Path, tmp_path: Path, open_widget, qtbot
 ) -> None:
     alone = tmp_path / "alone" / "case.nru"
     alone.parent.mkdir()
-    kept.rename(alone)
+    saved.rename(alone)
     dock = open_widget()
     answer_nothing(dock)
     open_case(qtbot, dock, alone)

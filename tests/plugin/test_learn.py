@@ -129,7 +129,7 @@ def test_cases_are_added_held_out_and_removed(panel) -> None:
     panel.add.native.click()
     panel.add.native.click()  # the same once more
     assert list(panel.cases.choices) == ["anna.nru", "ben.nru"]
-    assert list(panel.held_out.choices) == ["by lot", "anna.nru", "ben.nru"]
+    assert list(panel.held_out.choices) == ["at random", "anna.nru", "ben.nru"]
     panel.cases.value = ["anna.nru"]
     panel.remove.native.click()
     assert list(panel.cases.choices) == ["ben.nru"]

@@ -13,11 +13,12 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_resunet.plugin import orthogonal
+from napari_resunet.plugin.hu_window import WINDOWS_HU
 from napari_resunet.plugin.layers import can_be_ct
 from napari_resunet.plugin.panels.view import ViewPanel
 from napari_resunet.plugin.session import Session
 from napari_resunet.plugin.slice_view import camera_of, caption_of
-from napari_resunet.plugin.viewing import WINDOWS_HU, Viewing
+from napari_resunet.plugin.viewing import Viewing
 from napari_resunet.volume import Mask, Volume
 
 LUNG = [-1350, 150]  # centre -600, width 1500
@@ -36,7 +37,7 @@ def shown(session: Session, chest) -> Session:
 
 def ended(session: Session, viewing: Viewing, qtbot) -> None:
     session.close()
-    qtbot.waitUntil(lambda: session.is_idle and viewing.is_idle, timeout=30_000)
+    qtbot.waitUntil(lambda: session.is_idle and viewing.surface.is_idle, timeout=30_000)
 
 
 @pytest.fixture
@@ -103,24 +104,24 @@ def press(viewing: Viewing, key: Qt.Key) -> None:
 
 
 def test_a_drag_to_the_right_widens_the_window_and_one_down_raises_it(window, qtbot) -> None:
-    window.drag_window(True)
+    window.hu_window.drag(True)
     drag(window, qtbot, (30, 60))
     low, high = window.session.ct_layer.contrast_limits
     assert high - low == 1500 + 4 * 30
     assert (low + high) / 2 == -600 + 4 * 60
-    assert window.window == "C -360  W 1620 HU"
+    assert window.hu_window.text == "C -360  W 1620 HU"
 
 
 def test_a_second_drag_starts_from_where_the_first_one_ended(window, qtbot) -> None:
-    window.drag_window(True)
+    window.hu_window.drag(True)
     drag(window, qtbot, (-30, 0))
     drag(window, qtbot, (0, -15))
-    assert window.window == "C -660  W 1380 HU"
+    assert window.hu_window.text == "C -660  W 1380 HU"
 
 
 def test_the_window_stays_at_least_one_hu_wide(window, qtbot) -> None:
-    window.set_window((0, 60))
-    window.drag_window(True)
+    window.hu_window.set((0, 60))
+    window.hu_window.drag(True)
     drag(window, qtbot, (-90, 0))
     assert window.session.ct_layer.contrast_limits == [29.5, 30.5]
 
@@ -129,7 +130,7 @@ def test_while_dragging_sets_the_window_nothing_is_painted_and_the_camera_stands
     session = window.session
     mask, camera = session.mask_layer.data.copy(), camera_of(session.viewer)
     place = camera.center, camera.zoom
-    window.drag_window(True)
+    window.hu_window.drag(True)
     drag(window, qtbot, (30, -60))
     assert np.array_equal(session.mask_layer.data, mask)
     assert (camera.center, camera.zoom) == place
@@ -139,7 +140,7 @@ def test_while_dragging_sets_the_window_nothing_is_painted_and_the_camera_stands
     session.viewer.layers.selection.active = None
     drag(window, qtbot, (30, -60))
     assert (camera.center, camera.zoom) == place
-    assert window.window == f"C {-600 - 3 * 240}  W {1500 + 3 * 120} HU"
+    assert window.hu_window.text == f"C {-600 - 3 * 240}  W {1500 + 3 * 120} HU"
 
 
 def test_once_it_is_off_the_same_drags_paint_and_pan_again(window, qtbot) -> None:
@@ -147,9 +148,9 @@ def test_once_it_is_off_the_same_drags_paint_and_pan_again(window, qtbot) -> Non
     session.mask_layer.data_setitem(np.nonzero(session.mask_layer.data), 0)
     camera = camera_of(session.viewer)
     place = camera.center
-    window.drag_window(True)
+    window.hu_window.drag(True)
     drag(window, qtbot, (30, 0))
-    window.drag_window(False)
+    window.hu_window.drag(False)
     limits = session.ct_layer.contrast_limits
     assert session.mask_layer.mode == "paint"
     drag(window, qtbot, (30, 0))
@@ -164,7 +165,7 @@ def test_once_it_is_off_the_same_drags_paint_and_pan_again(window, qtbot) -> Non
 def test_the_numbers_stand_in_the_picture_while_one_drags_and_go_with_the_release(window, qtbot) -> None:
     caption = caption_of(window.session.viewer)
     caption.text = "mine"
-    window.drag_window(True)
+    window.hu_window.drag(True)
     drag(window, qtbot, (30, 60), release=False)
     assert (caption.text, caption.visible) == ("C -360  W 1620 HU", True)
     mouse(window, QEvent.Type.MouseButtonRelease, (0, 0))
@@ -172,7 +173,7 @@ def test_the_numbers_stand_in_the_picture_while_one_drags_and_go_with_the_releas
 
 
 def test_only_the_left_button_sets_the_window(window, qtbot) -> None:
-    window.drag_window(True)
+    window.hu_window.drag(True)
     drag(window, qtbot, (30, 60), button=Qt.MouseButton.RightButton)
     assert window.session.ct_layer.contrast_limits == LUNG
 
@@ -180,21 +181,21 @@ def test_only_the_left_button_sets_the_window(window, qtbot) -> None:
 def test_the_key_switches_it_on_and_off(window) -> None:
     mask = window.session.mask_layer
     press(window, Qt.Key.Key_W)
-    assert (window.drags_window, mask.mode) == (True, "pan_zoom")
+    assert (window.hu_window.is_dragged, mask.mode) == (True, "pan_zoom")
     press(window, Qt.Key.Key_W)
-    assert (window.drags_window, mask.mode) == (False, "paint")
+    assert (window.hu_window.is_dragged, mask.mode) == (False, "paint")
 
 
 def test_who_chooses_a_tool_gets_it_and_dragging_ends(window, qtbot) -> None:
-    window.drag_window(True)
+    window.hu_window.drag(True)
     press(window, Qt.Key.Key_1)
-    assert (window.drags_window, window.session.mask_layer.mode) == (False, "erase")
+    assert (window.hu_window.is_dragged, window.session.mask_layer.mode) == (False, "erase")
     drag(window, qtbot, (30, 60))
     assert window.session.ct_layer.contrast_limits == LUNG
 
 
 def test_switched_off_in_the_middle_of_a_drag_the_brush_does_not_pan(window, qtbot) -> None:
-    window.drag_window(True)
+    window.hu_window.drag(True)
     drag(window, qtbot, (30, 0), release=False)
     press(window, Qt.Key.Key_W)
     mouse(window, QEvent.Type.MouseButtonRelease, (0, 0))
@@ -207,10 +208,10 @@ def test_the_tools_of_all_layers_rest_that_are_chosen_meanwhile(viewing, session
     session.mask_layer.mode = "fill"
     points = session.viewer.add_points([[0, 0, 0]])
     points.mode = "add"
-    viewing.drag_window(True)
+    viewing.hu_window.drag(True)
     layers.selection.active = session.mask_layer
     assert (points.mode, session.mask_layer.mode) == ("pan_zoom", "pan_zoom")
-    viewing.drag_window(False)
+    viewing.hu_window.drag(False)
     assert (points.mode, session.mask_layer.mode) == ("add", "fill")
 
 
@@ -231,7 +232,7 @@ def test_the_panel_tells_the_window_whoever_set_it(panel, session) -> None:
 def test_the_switch_in_the_panel_follows_the_key_and_the_tools(panel, session) -> None:
     session.viewer.layers.selection.active = session.mask_layer
     panel.drag.native.click()
-    assert panel.viewing.drags_window
+    assert panel.viewing.hu_window.is_dragged
     session.mask_layer.mode = "paint"
     assert not panel.drag.value
 
@@ -240,17 +241,17 @@ def test_the_switch_in_the_panel_follows_the_key_and_the_tools(panel, session) -
 
 
 def test_the_outline_is_there_again_when_the_mask_layer_is_made_anew(viewing, session) -> None:
-    viewing.show_outline(True)
+    viewing.outline.show(True)
     assert (session.mask_layer.contour, session.mask_layer.opacity) == (1, 1.0)
     session.viewer.layers.remove(session.mask_layer)
     session.show_layers()
     assert (session.mask_layer.contour, session.mask_layer.opacity) == (1, 1.0)
-    viewing.show_outline(False)
+    viewing.outline.show(False)
     assert (session.mask_layer.contour, session.mask_layer.opacity) == (0, 0.45)
 
 
 def test_the_outline_is_shown_on_another_case_too(viewing, session, chest) -> None:
-    viewing.show_outline(True)
+    viewing.outline.show(True)
     session.show_ct(Volume(chest.volume.array[::-1].copy(), chest.volume.geometry))
     session.show_layers()
     assert session.mask_layer.contour == 1
@@ -270,10 +271,10 @@ def test_what_is_chosen_among_naparis_own_controls_is_kept_too(panel, session) -
 
 
 def show_surface(viewing: Viewing, qtbot) -> Surface:
-    viewing.toggle_surface()
-    qtbot.waitUntil(lambda: viewing.is_idle, timeout=30_000)
-    assert viewing.surface_layer is not None
-    return viewing.surface_layer
+    viewing.surface.toggle()
+    qtbot.waitUntil(lambda: viewing.surface.is_idle, timeout=30_000)
+    assert viewing.surface.layer is not None
+    return viewing.surface.layer
 
 
 def look(session: Session) -> dict[str, object]:
@@ -308,7 +309,7 @@ def test_the_surface_does_not_disturb_the_session(viewing, session, qtbot) -> No
     case, ct, mask = session.case, session.ct_layer, session.mask_layer
     surface = show_surface(viewing, qtbot)
     assert not can_be_ct(surface)
-    viewing.toggle_surface()
+    viewing.surface.toggle()
     assert (session.case, session.ct_layer, session.mask_layer) == (case, ct, mask)
     assert session.case.voxels_edited == 0
 
@@ -322,7 +323,7 @@ def test_back_to_slices_brings_back_the_view_as_it_was(window, qtbot) -> None:
     for _ in range(2):
         show_surface(window, qtbot)
         qtbot.wait(50)
-        window.toggle_surface()
+        window.surface.toggle()
         qtbot.wait(50)
         assert look(session) == before
 
@@ -337,7 +338,7 @@ def test_other_ways_back_end_in_the_same_view(window, qtbot, way: str) -> None:
     else:
         window.session.viewer.layers.remove(surface)
     qtbot.wait(50)
-    assert window.surface_layer is None
+    assert window.surface.layer is None
     assert look(window.session) == before
 
 
@@ -346,7 +347,7 @@ def test_an_empty_mask_is_said_to_be_empty(panel, session, qtbot) -> None:
     session.events.failed.connect(errors.append)
     session.mask_layer.data_setitem(np.nonzero(session.mask_layer.data), 0)
     panel.surface.native.click()
-    qtbot.waitUntil(lambda: panel.viewing.is_idle, timeout=30_000)
+    qtbot.waitUntil(lambda: panel.viewing.surface.is_idle, timeout=30_000)
     assert panel.state.value.startswith("the mask is empty")
     assert [str(error) for error in errors] == [panel.state.value]
     assert panel.surface.text == "3-D surface"
@@ -356,7 +357,7 @@ def test_an_empty_mask_is_said_to_be_empty(panel, session, qtbot) -> None:
 @pytest.mark.parametrize("what", ["closed", "another", "stopped"])
 def test_a_surface_that_comes_too_late_is_thrown_away(panel, session, chest, qtbot, what: str) -> None:
     panel.surface.native.click()
-    job = panel.viewing._job
+    job = panel.viewing.surface._job
     assert panel.surface.text == "Stop"
     if what == "closed":
         session.viewer.layers.remove(session.ct_layer)
@@ -366,7 +367,7 @@ def test_a_surface_that_comes_too_late_is_thrown_away(panel, session, chest, qtb
         panel.surface.native.click()
     qtbot.waitUntil(lambda: not job._worker.is_running, timeout=30_000)
     qtbot.wait(100)  # for its answer, were it heard
-    assert panel.viewing.surface_layer is None
+    assert panel.viewing.surface.layer is None
     assert session.viewer.dims.ndisplay == 2
     assert not [layer for layer in session.viewer.layers if isinstance(layer, Surface)]
     assert panel.surface.text == "3-D surface"
@@ -439,7 +440,7 @@ def test_the_viewer_does_not_keep_alive_what_nobody_else_needs(qtbot, chest) -> 
     session = Session(ViewerModel())
     session.show_ct(chest.volume)
     viewer, viewing = session.viewer, Viewing(session)
-    viewing.drag_window(True)
+    viewing.hu_window.drag(True)
     gone = weakref.ref(viewing)
     del session, viewing
     gc.collect()
@@ -455,7 +456,7 @@ def test_closed_it_leaves_the_viewer_as_it_was(make_napari_viewer, chest, qtbot)
     callbacks, keys, before = list(viewer.mouse_drag_callbacks), dict(viewer.keymap), look(session)
     viewing = Viewing(session)
     show_surface(viewing, qtbot)
-    viewing.drag_window(True)
+    viewing.hu_window.drag(True)
     ended(session, viewing, qtbot)
     assert list(viewer.mouse_drag_callbacks) == callbacks
     assert dict(viewer.keymap) == keys

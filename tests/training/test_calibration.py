@@ -14,7 +14,7 @@ from napari_resunet.model.device import Device
 from napari_resunet.model.resunet import ResUNet
 from napari_resunet.settings import TrainSettings
 from napari_resunet.training.calibration import best_temperature, temper, unsure_voxels
-from napari_resunet.training.cases import Case
+from napari_resunet.training.cases import TrainingCase
 from napari_resunet.training.dataset import LabelledCase
 from napari_resunet.training.loop import new_card
 
@@ -48,7 +48,7 @@ def model(tmp_path: Path) -> Path:
 def case(chest) -> LabelledCase:
     slices = chest.volume.axial[::4]
     lungs = (chest.mask.axial[::4] > 0).astype(np.uint8)
-    return LabelledCase(Case("anna", "anna", Path("anna"), None), slices, lungs, body_box(slices))
+    return LabelledCase(TrainingCase("anna", "anna", Path("anna"), None), slices, lungs, body_box(slices))
 
 
 def test_logits_are_divided_and_the_temperature_is_noted(model: Path, case: LabelledCase) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from napari_resunet.errors import InputError
-from napari_resunet.training.cases import Case, find_cases, split_cases
+from napari_resunet.training.cases import TrainingCase, find_cases, split_cases
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -28,16 +28,16 @@ def test_an_image_goes_with_the_mask_of_its_name(tmp_path: Path) -> None:
     touch(tmp_path, "anna_1_ct.nii.gz", "anna_1_lungs.nii.gz", "ben_ct.nii", "ben_lungs.nii.gz")
     touch(tmp_path, "more/carl_7.dcm", "more/carl_7_lungs.png", "notes.txt", "anna_1_airway.nii.gz")
     assert find_cases(tmp_path) == [
-        Case("anna_1", "anna", tmp_path / "anna_1_ct.nii.gz", tmp_path / "anna_1_lungs.nii.gz"),
-        Case("ben", "ben", tmp_path / "ben_ct.nii", tmp_path / "ben_lungs.nii.gz"),
-        Case("carl_7", "carl", tmp_path / "more/carl_7.dcm", tmp_path / "more/carl_7_lungs.png"),
+        TrainingCase("anna_1", "anna", tmp_path / "anna_1_ct.nii.gz", tmp_path / "anna_1_lungs.nii.gz"),
+        TrainingCase("ben", "ben", tmp_path / "ben_ct.nii", tmp_path / "ben_lungs.nii.gz"),
+        TrainingCase("carl_7", "carl", tmp_path / "more/carl_7.dcm", tmp_path / "more/carl_7_lungs.png"),
     ]
 
 
 def test_a_dicom_folder_is_one_case_and_its_files_are_none(tmp_path: Path) -> None:
     touch(tmp_path, "dora_dicom/1.dcm", "dora_dicom/2.dcm", "dora_lungs.nii.gz", "dicom_notes_dicom")
     assert find_cases(tmp_path) == [
-        Case("dora", "dora", tmp_path / "dora_dicom", tmp_path / "dora_lungs.nii.gz")
+        TrainingCase("dora", "dora", tmp_path / "dora_dicom", tmp_path / "dora_lungs.nii.gz")
     ]
 
 

@@ -14,7 +14,7 @@ import torch
 from napari_resunet.errors import GeometryError
 from napari_resunet.geometry import AxisOrder, Geometry
 from napari_resunet.io.dicom_series import write_ct_series
-from napari_resunet.training.cases import Case
+from napari_resunet.training.cases import TrainingCase
 from napari_resunet.training.corrections import Correction
 from napari_resunet.training.dataset import ROOM, Slices, load_case, load_slices
 from napari_resunet.volume import Volume
@@ -39,12 +39,12 @@ def chest(count: int = 3, side: int = 48) -> tuple[npt.NDArray[np.int16], npt.ND
     return hu, lungs
 
 
-def case(folder: Path, name: str = "anna", count: int = 3, **geometry: Any) -> Case:
+def case(folder: Path, name: str = "anna", count: int = 3, **geometry: Any) -> TrainingCase:
     hu, lungs = chest(count)
     grid = Geometry.from_spacing(hu.shape, SPACING)
     image = save(folder / f"{name}_ct.nii.gz", hu, grid)
     mask = save(folder / f"{name}_lungs.nii.gz", lungs, geometry.get("of_mask", grid))
-    return Case(name, name, image, mask)
+    return TrainingCase(name, name, image, mask)
 
 
 def test_a_case_is_read_on_its_native_grid_with_its_body_box(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_case_stored_upside_down_is_read_as_axial_slices(tmp_path: Path) -> No
     hu[0] += 1  # tells the lowest slice from the highest
     order = AxisOrder((2, 0, 1), (True, True, False))
     grid = Geometry.from_spacing(hu.shape, SPACING).reordered(order)
-    stored = Case(
+    stored = TrainingCase(
         "a",
         "a",
         save(tmp_path / "a_ct.nii", order.apply(hu), grid),
@@ -95,13 +95,13 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
         load_case(case(tmp_path, of_mask=other))
 
 
-def one_slice(folder: Path, drawn: npt.NDArray[np.uint8]) -> Case:
+def one_slice(folder: Path, drawn: npt.NDArray[np.uint8]) -> TrainingCase:
     hu, _ = chest(count=1)
     files = write_ct_series(Volume(hu, Geometry.from_spacing(hu.shape, SPACING)), folder / "series")
     image = next(iter(files or (folder / "series").iterdir()))
     mask = folder / "anna_lungs.png"
     sitk.WriteImage(sitk.GetImageFromArray(drawn), str(mask))
-    return Case("anna", "anna", Path(image), mask)
+    return TrainingCase("anna", "anna", Path(image), mask)
 
 
 def test_a_dicom_slice_goes_with_a_mask_drawn_as_png(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from napari_resunet.model.presets import PRESETS
 from napari_resunet.phantom import make_phantom
 from napari_resunet.settings import TrainSettings
 from napari_resunet.training import loop
-from napari_resunet.training.cases import Case, split_cases
+from napari_resunet.training.cases import TrainingCase, split_cases
 from napari_resunet.training.dataset import LabelledCase, Slices, load_case, load_slices
 from napari_resunet.training.learner import Learner, Progress
 from napari_resunet.training.loop import new_card, train, validate
@@ -366,7 +366,7 @@ def one_lung() -> LabelledCase:
     lungs = np.zeros(hu.shape, np.uint8)
     lungs[0, 8:16, 8:24] = 1
     hu[lungs > 0] = -1000
-    return LabelledCase(Case("a", "a", Path("a"), None), hu, lungs, (0, 32, 0, 32))
+    return LabelledCase(TrainingCase("a", "a", Path("a"), None), hu, lungs, (0, 32, 0, 32))
 
 
 class CallsAir(nn.Module):

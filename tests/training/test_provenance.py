@@ -9,7 +9,7 @@ import pytest
 
 from napari_resunet.errors import CheckpointError
 from napari_resunet.settings import TrainSettings
-from napari_resunet.training.cases import Case
+from napari_resunet.training.cases import TrainingCase
 from napari_resunet.training.provenance import FILE_NAME, record_provenance
 
 
@@ -27,10 +27,10 @@ def record(files: Path, run: Path, **changes: Any) -> dict[str, Any]:
         "settings": TrainSettings(seed=3),
         "device": "this CPU",
         "training": [
-            Case("anna", "anna", files / "anna_ct", files / "anna_lungs"),
-            Case("ben", "ben", files / "ben_ct", None),
+            TrainingCase("anna", "anna", files / "anna_ct", files / "anna_lungs"),
+            TrainingCase("ben", "ben", files / "ben_ct", None),
         ],
-        "validation": [Case("carl", "carl", files / "carl_dicom", files / "carl_lungs")],
+        "validation": [TrainingCase("carl", "carl", files / "carl_dicom", files / "carl_lungs")],
         "corrections": files / "list.csv",
     }
     return record_provenance(run, **{**told, **changes})

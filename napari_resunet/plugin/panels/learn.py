@@ -11,7 +11,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, Select
 from qtpy.QtWidgets import QComboBox
 
 from napari_resunet.plugin.forms import field_widget
-from napari_resunet.plugin.learning import BY_LOT, Learning
+from napari_resunet.plugin.learning import AT_RANDOM, Learning
 from napari_resunet.plugin.panels.enabling import enable
 from napari_resunet.plugin.panels.rows import fields, row
 from napari_resunet.plugin.panels.segment import OTHER_FILE
@@ -139,7 +139,7 @@ class LearnPanel(Container):
         return [(Path(name).name, name) for name in known]
 
     def _held_outs(self, _widget: object) -> list[str]:
-        return [BY_LOT, *self.learning.names]
+        return [AT_RANDOM, *self.learning.names]
 
     def _show_parents(self) -> None:
         self.parent_model.reset_choices()

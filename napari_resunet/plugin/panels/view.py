@@ -7,13 +7,14 @@ from functools import partial
 from magicgui.widgets import CheckBox, Container, PushButton
 
 from napari_resunet.plugin.by_hand import ByHand
+from napari_resunet.plugin.hu_window import DRAG_KEY, WINDOWS_HU
 from napari_resunet.plugin.orthogonal import has_orthogonal_views, toggle_orthogonal_views
 from napari_resunet.plugin.panels.enabling import OPEN_CT_FIRST, enable
 from napari_resunet.plugin.panels.rows import row
 from napari_resunet.plugin.panels.text import text
 from napari_resunet.plugin.session import Session
 from napari_resunet.plugin.side_mark import SideMark
-from napari_resunet.plugin.viewing import DRAG_KEY, WINDOWS_HU, Viewing
+from napari_resunet.plugin.viewing import Viewing
 
 _SURFACE = "3-D surface", "Show the mask as it is now as a surface in 3-D."
 _STOP = "Stop", "Stop building the surface."
@@ -69,15 +70,15 @@ class ViewPanel(Container):
         )
         for button in self.windows:
             button.changed.connect(partial(self._set_window, button.text))
-        self.drag.changed.connect(self.viewing.drag_window)
-        self.outline.changed.connect(self.viewing.show_outline)
+        self.drag.changed.connect(self.viewing.hu_window.drag)
+        self.outline.changed.connect(self.viewing.outline.show)
         self.by_hand.changed.connect(self._show_by_hand)
-        self.surface.changed.connect(self.viewing.toggle_surface)
+        self.surface.changed.connect(self.viewing.surface.toggle)
         self.orthogonal.changed.connect(self._toggle_orthogonal)
-        self.viewing.events.window.connect(self._show_window)
-        self.viewing.events.drag.connect(self._show_drag)
-        self.viewing.events.outline.connect(self._show_outline)
-        self.viewing.events.surface.connect(self._show_surface)
+        self.viewing.hu_window.events.limits.connect(self._show_window)
+        self.viewing.hu_window.events.drag.connect(self._show_drag)
+        self.viewing.outline.events.shown.connect(self._show_outline)
+        self.viewing.surface.events.said.connect(self._show_surface)
         session.events.layers.connect(self._show_layers)
         session.events.case.connect(self._show_case)
         self._show_case()
@@ -93,7 +94,7 @@ class ViewPanel(Container):
             self.by_hand.value = self._hand.layer in self.session.viewer.layers
 
     def _set_window(self, name: str) -> None:
-        self.viewing.set_window(WINDOWS_HU[name])
+        self.viewing.hu_window.set(WINDOWS_HU[name])
 
     def _show_window(self, window: str) -> None:
         self.window.value = window
@@ -108,9 +109,9 @@ class ViewPanel(Container):
 
     def _show_surface(self, said: str) -> None:
         self.state.value = said
-        if self.viewing.surface_layer is not None:
+        if self.viewing.surface.layer is not None:
             self.surface.text, self.surface.tooltip = _SLICES
-        elif not self.viewing.is_idle:
+        elif not self.viewing.surface.is_idle:
             self.surface.text, self.surface.tooltip = _STOP
         else:
             self.surface.text, self.surface.tooltip = _SURFACE
@@ -124,6 +125,6 @@ class ViewPanel(Container):
             enable(widget, "" if has_ct else OPEN_CT_FIRST)
         lacks = "" if has_ct else OPEN_CT_FIRST
         enable(self.orthogonal, lacks if has_orthogonal_views() else _NO_ORTHOGONAL)
-        self._show_window(self.viewing.window)
-        self._show_outline(self.viewing.is_outline)
+        self._show_window(self.viewing.hu_window.text)
+        self._show_outline(self.viewing.outline.is_shown)
         self._show_surface("")
