@@ -148,7 +148,10 @@ def _card(settings: TrainSettings, name: str, units: tuple[int, ...] | None) -> 
 
 
 def _loaded(
-    training: Sequence[cases.TrainingCase], validation: Sequence[cases.TrainingCase], corrections: Path | None, out: Path
+    training: Sequence[cases.TrainingCase],
+    validation: Sequence[cases.TrainingCase],
+    corrections: Path | None,
+    out: Path,
 ) -> tuple[dataset.Slices, list[dataset.LabelledCase]]:
     mending = read_corrections(corrections) if corrections else []
     mark = f"-{hashlib.sha256(corrections.read_bytes()).hexdigest()[:8]}" if corrections else ""
