@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,23 @@ def windows_remember(quick_network: None) -> None:
 
 
 @pytest.fixture
-def ct(tmp_path: Path, chest) -> Path:
-    """The small chest as a DICOM series."""
-    write_ct_series(chest.volume, tmp_path / "ct")
-    return tmp_path / "ct"
+def unstyled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows without napari's style, which costs a quarter of the time of a test that does not look at them."""
+    monkeypatch.setattr("napari._qt.qt_main_window.get_stylesheet", lambda *_, **__: "")
+
+
+@pytest.fixture(scope="session")
+def chest_series(tmp_path_factory: pytest.TempPathFactory, chest) -> Path:
+    """The small chest as a DICOM series that no test changes."""
+    folder = tmp_path_factory.mktemp("chest") / "ct"
+    write_ct_series(chest.volume, folder)
+    return folder
+
+
+@pytest.fixture
+def ct(tmp_path: Path, chest_series: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(chest_series, tmp_path / "ct")
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from napari_resunet.plugin.session import Session
 from napari_resunet.settings import PredictSettings
 from napari_resunet.volume import Mask, Run, Volume
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 RUN = Run("truth", "", 128, "cpu", "float32", (0, 96, 0, 96))
 
 

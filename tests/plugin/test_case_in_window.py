@@ -18,6 +18,8 @@ from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.settings import PredictSettings
 from napari_resunet.volume import Run, Volume
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 RUN = Run("truth", "", 128, "cpu", "float32", (0, 96, 0, 96))
 
 

@@ -26,6 +26,8 @@ from napari_resunet.plugin.layers import KEY, RECORD
 from napari_resunet.plugin.questions import SeriesQuestion
 from napari_resunet.volume import Volume
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 COPY = Qt.DropAction.CopyAction
 
 

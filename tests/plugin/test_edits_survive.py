@@ -38,6 +38,8 @@ from napari_resunet.plugin.session import Session
 from napari_resunet.settings import FORGET_EDITS, KEEP_EDITS, KEEP_TICKED, PredictSettings, ToolSettings
 from napari_resunet.volume import Mask, Run, Volume
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 Bools = npt.NDArray[np.bool_]
 
 SHAPE = DEPTH, HEIGHT, WIDTH = 3, 12, 16

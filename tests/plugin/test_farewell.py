@@ -17,6 +17,8 @@ from napari_resunet.io.open_ct import open_ct
 from napari_resunet.plugin import autosave, launch
 from napari_resunet.volume import Volume
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 SAVE = QMessageBox.StandardButton.Save
 DISCARD = QMessageBox.StandardButton.Discard
 CANCEL = QMessageBox.StandardButton.Cancel

@@ -19,6 +19,8 @@ from napari_resunet.plugin import launch
 from napari_resunet.settings import FORGET_EDITS, KEEP_EDITS, KEEP_TICKED
 from napari_resunet.volume import Run, Volume
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 RUN = Run("truth", "", 128, "cpu", "float32", (0, 96, 0, 96))
 NO, YES = QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes
 EDITED, TICKED = 4, 14  # the slices with 36 voxels by hand each; one of them is ticked

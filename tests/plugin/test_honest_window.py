@@ -12,6 +12,8 @@ from napari_resunet.plugin.panels.review import ReviewPanel
 from napari_resunet.settings import PredictSettings, ToolSettings
 from napari_resunet.volume import Volume
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 CPU = PredictSettings(device="cpu")
 
 

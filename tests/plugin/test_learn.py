@@ -23,6 +23,8 @@ from napari_resunet.settings import TrainSettings
 from napari_resunet.training import finetune, replay
 from napari_resunet.training.loop import new_card
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 SHAPE, SPACING_MM = (6, 64, 64), (40.0, 5.75, 5.75)
 
 

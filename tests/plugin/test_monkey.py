@@ -8,6 +8,8 @@ import pytest
 from monkey import Monkey, play
 from qtpy.QtWidgets import QMessageBox
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 
 def test_whatever_is_done_in_whatever_order_no_edit_is_lost_and_nothing_fails(
     make_napari_viewer, qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,6 +22,8 @@ from napari_resunet.plugin.panels.queue import QueueBar, ask_reason
 from napari_resunet.plugin.queue import ReviewQueue
 from napari_resunet.plugin.session import Session
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 DOUBTS = {"a": 0.1, "b": 0.3, "c": 0.2}
 
 

@@ -27,6 +27,8 @@ from napari_resunet.record import CaseRecord
 from napari_resunet.settings import InputAnswers
 from napari_resunet.volume import Run, Volume
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 RUN = Run("truth", "", 128, "cpu", "float32", (0, 96, 0, 96))
 NO, YES = QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes
 

@@ -12,6 +12,8 @@ from napari_resunet.plugin import launch
 from napari_resunet.plugin.panels.strip import STATE_COLOURS
 from napari_resunet.volume import Run
 
+pytestmark = pytest.mark.usefixtures("unstyled")
+
 
 @pytest.fixture
 def dock(make_napari_viewer, qtbot, chest):

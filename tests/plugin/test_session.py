@@ -152,7 +152,7 @@ def test_what_is_painted_stays_through_threshold_clean_up_and_another_grid(sessi
         session.masking.set_threshold(threshold)
     session.masking.set_clean(False)
     qtbot.waitUntil(lambda: session.is_idle, timeout=30_000)
-    run(session, qtbot, PredictSettings(device="cpu", grid=256))
+    run(session, qtbot, PredictSettings(device="cpu", grid=256), slices=(4, 16))
     assert session.mask_layer.data[5, 2:8, 2:8].all()
     assert not session.mask_layer.data[14][tuple(lung.T)].any()
     assert session.case.voxels_edited == 36 + 20
