@@ -46,6 +46,11 @@ class HuFinding:
     text: str
     hu_offset: float | None = None
 
+    @property
+    def fact(self) -> str:
+        """What was found, without what to do."""
+        return self.text.partition(":")[0]
+
 
 def judge_hu(array: npt.NDArray[Any]) -> tuple[HuFinding, ...]:
     """Return what is odd about the values of a CT, nothing if they look like HU of a chest.
@@ -170,6 +175,11 @@ def _peak(values: npt.NDArray[Any]) -> int | None:
     return int(smooth.argmax()) * _BIN_HU + _BIN_HU // 2 + PADDING_HU
 
 
+def implausible_hu(array: npt.NDArray[Any]) -> HuFinding | None:
+    """Return why a (z, y, x) array cannot be a chest CT in HU, nothing if it can."""
+    return next((finding for finding in judge_hu(array) if finding.level in ("ask", "refuse")), None)
+
+
 def refuse_implausible_hu(array: npt.NDArray[Any]) -> None:
     """Raise if a (z, y, x) array cannot be a chest CT in HU, with a word on what it may be.
 
@@ -178,6 +188,5 @@ def refuse_implausible_hu(array: npt.NDArray[Any]) -> None:
     InputError
         If the volume is constant, or holds no air.
     """
-    for finding in judge_hu(array):
-        if finding.level in ("ask", "refuse"):
-            raise InputError(finding.text)
+    if finding := implausible_hu(array):
+        raise InputError(finding.text)

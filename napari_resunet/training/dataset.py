@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_resunet.errors import GeometryError
+from napari_resunet.errors import GeometryError, InputError
+from napari_resunet.hu import implausible_hu
 from napari_resunet.imaging.body import body_box
 from napari_resunet.io.files import read_mask, read_volume
 from napari_resunet.io.image_file import read_labels
@@ -60,9 +61,13 @@ def load_case(case: TrainingCase, corrections: Sequence[Correction] = ()) -> Lab
     GeometryError
         If the mask does not lie on the grid of the CT.
     InputError
-        If a correction is for a slice that is not there.
+        If the values of the CT cannot be HU, or a correction is for a slice that is not there.
     """
     volume = read_volume(case.image)
+    if finding := implausible_hu(volume.array):
+        raise InputError(
+            f"{case.image}: {finding.fact}; a network learns from HU: write the CT in HU, or leave it out"
+        )
     if case.mask is None:
         lungs = np.zeros(volume.array.shape, dtype=np.uint8)
     elif case.mask.suffix == ".png":

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 
-from napari_resunet.errors import GeometryError
+from napari_resunet.errors import GeometryError, InputError
 from napari_resunet.geometry import AxisOrder, Geometry
 from napari_resunet.io.dicom_series import write_ct_series
 from napari_resunet.training.cases import TrainingCase
@@ -69,6 +69,16 @@ def test_a_case_stored_upside_down_is_read_as_axial_slices(tmp_path: Path) -> No
     loaded = load_case(stored)
     np.testing.assert_array_equal(loaded.slices, hu)
     np.testing.assert_array_equal(loaded.lungs, lungs)
+
+
+def test_a_ct_that_is_not_in_hu_is_not_learnt_from(tmp_path: Path) -> None:
+    given = case(tmp_path)
+    hu, _ = chest()
+    save(given.image, hu + np.int16(1024), Geometry.from_spacing(hu.shape, SPACING))
+    with pytest.raises(
+        InputError, match=r"anna_ct\.nii\.gz: values run from 24 to 1064 and none is as low as air"
+    ):
+        load_case(given)
 
 
 def test_any_label_in_a_mask_is_lung(tmp_path: Path) -> None:
@@ -140,6 +150,7 @@ def test_the_share_of_lung_is_kept_when_a_mask_is_resized(tmp_path: Path) -> Non
 def test_what_lies_beyond_the_picture_is_air_and_no_lung(tmp_path: Path) -> None:
     given = case(tmp_path)
     hu = np.full((1, 48, 48), 40, np.int16)  # the body fills the picture
+    hu[:, 8:14, 8:14] = -850
     save(given.image, hu, Geometry.from_spacing(hu.shape, SPACING))
     data = load_slices([dataclasses.replace(given, mask=None)], grid=32)
     assert data.hu[0, 0, 0, 0] == -1024
