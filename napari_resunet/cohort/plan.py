@@ -157,7 +157,7 @@ def is_up_to_date(entry: CaseEntry, recipe: Recipe, out: Path, model_sha256: str
     """Whether a case is done with these settings and weights, and its mask is there."""
     mask = in_out(out, entry.mask)
     is_there = mask is not None and mask.is_file()
-    is_same = (entry.settings, entry.model_sha256) == (recipe.settings, model_sha256)
+    is_same = recipe.is_served_by(entry.settings) and entry.model_sha256 == model_sha256
     return entry.status == Status.DONE and is_there and is_same
 
 

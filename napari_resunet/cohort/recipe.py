@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -50,6 +51,11 @@ class Recipe:
         chosen = asdict(self.predict) | asdict(self.mask)
         del chosen["device"]
         return {**chosen, "probability": self.probability, "case_file": self.case_file}
+
+    def is_served_by(self, settings: Mapping[str, str | int | float | bool]) -> bool:
+        """Whether results made with `settings` are what is wanted, or that and more files."""
+        extras = {name: True for name in ("probability", "case_file") if settings.get(name)}
+        return settings == self.settings | extras
 
     def with_absolute_model(self) -> Recipe:
         """Return the same for a program that runs in another folder."""

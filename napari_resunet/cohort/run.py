@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -61,6 +61,7 @@ T = TypeVar("T")
 
 STOP, LOG = "stop", "case.log"
 _PROBABILITY, _CASE, _PICTURE = "probability.nii.gz", "case.nru", "case.png"
+_PROBABILITY_SIDECAR = "probability.json"
 
 
 class BusyError(ResUNetError):
@@ -228,6 +229,7 @@ def _worked(out: Path, entry: CaseEntry, recipe: Recipe) -> CaseEntry:
         problem = _draw(volume, mask, doubt, folder / _PICTURE, _title(entry.id, model, figures))
         written["picture"] = "" if problem else _PICTURE
         notes += (problem,) if problem else ()
+    _remove_unwritten(folder, written)
     results: dict[str, Any] = {name: file and relative_path(entry.id, file) for name, file in written.items()}
     return replace(
         entry,
@@ -254,12 +256,21 @@ def _worked(out: Path, entry: CaseEntry, recipe: Recipe) -> CaseEntry:
     )
 
 
+def _remove_unwritten(folder: Path, written: Mapping[str, str]) -> None:
+    """Remove what an earlier run wrote besides its mask, which is another now."""
+    stale = {_PROBABILITY, _CASE, _PICTURE} - set(written.values())
+    if _PROBABILITY in stale:
+        stale.add(_PROBABILITY_SIDECAR)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+
+
 def _is_done(entry: CaseEntry, recipe: Recipe, out: Path, sha256: str, model: Model) -> bool:
     """Whether the mask that is there was made of these bytes, by this model, with these settings."""
     mask = in_out(out, entry.mask)
     return (
-        (entry.input_sha256, entry.model_sha256, entry.settings)
-        == (sha256, model.card.sha256, recipe.settings)
+        (entry.input_sha256, entry.model_sha256) == (sha256, model.card.sha256)
+        and recipe.is_served_by(entry.settings)
         and mask is not None
         and mask.is_file()
         and (is_corrected(entry) or sha256_of(mask) == entry.mask_sha256)

@@ -178,6 +178,14 @@ def test_what_is_done_and_has_not_changed_is_left_alone(tmp_path: Path, done: Ca
     assert planned(done, tmp_path, Recipe(PredictSettings(device="cpu"), timeout_s=5)) == done
 
 
+def test_more_files_than_are_asked_for_are_enough(tmp_path: Path, done: CaseEntry) -> None:
+    more = Recipe(probability=True, case_file=True)
+    rich = replace(done, settings=more.settings)
+    assert planned(rich, tmp_path) == rich
+    assert planned(rich, tmp_path, Recipe(probability=True)) == rich
+    assert planned(rich, tmp_path, Recipe(mask=MaskSettings(threshold=0.4))).status == Status.WAITING
+
+
 def test_other_settings_weights_or_a_lost_mask_make_a_case_wait_again(
     tmp_path: Path, done: CaseEntry
 ) -> None:

@@ -15,7 +15,7 @@ from napari_resunet.errors import OutputError
 from napari_resunet.io.case_file import read_case
 from napari_resunet.io.files import read_mask
 from napari_resunet.io.one_writer import only_writer
-from napari_resunet.settings import InputAnswers, PredictSettings
+from napari_resunet.settings import InputAnswers, MaskSettings, PredictSettings
 
 QUICK = Recipe(PredictSettings(device="cpu"), picture=False)
 
@@ -48,6 +48,18 @@ def test_a_case_gets_the_bytes_that_segment_writes(out: Path, tmp_path: Path) ->
     assert read_case(out / entry.case_file).ct.sha256 == entry.input_sha256
     assert (out / entry.picture).read_bytes().startswith(b"\x89PNG")
     assert entry == read_entry(out, "x")
+
+
+def test_what_an_earlier_run_wrote_goes_with_its_mask(out: Path) -> None:
+    run_case(out, "x", replace(QUICK, probability=True, case_file=True, picture=True))
+    assert len(set(names(out))) == 7
+    entry = run_case(out, "x", replace(QUICK, mask=MaskSettings(threshold=0.3), picture=False))
+    assert names(out) == ["case.json", "lungs.json", "lungs.nii.gz"]
+    assert (entry.probability, entry.case_file, entry.picture) == ("", "", "")
+
+
+def names(out: Path) -> list[str]:
+    return sorted(path.name for path in (out / "cases/x").iterdir())
 
 
 def test_what_is_known_of_a_case_that_is_done(out: Path) -> None:
